@@ -1,0 +1,132 @@
+"""Kinds of work, and `execute`: the only way that work happens."""
+
+import gc
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from studio.context import Context, Done
+from studio.control import Control
+from studio.errors import StudioError
+from studio.events import Event, Finished
+from studio.journal import Journal
+from studio.runs import JobFolder
+from studio.workspace import Workspace
+
+STOPPED_EXIT_CODE = 75
+
+
+@dataclass(frozen=True)
+class Job:
+    kind: str
+    workspace: Workspace
+    folder: JobFolder
+    settings: BaseModel
+    device: str = "cpu"
+
+
+def import_pictures(context: Context) -> Done:
+    from studio.datasets.importer import import_pictures
+
+    return import_pictures(context)
+
+
+def train(context: Context) -> Done:
+    from studio.training.train import train  # torch starts here
+
+    return train(context)
+
+
+def generate(context: Context) -> Done:
+    from studio.generation.generate import generate  # torch starts here
+
+    return generate(context)
+
+
+def evaluate(context: Context) -> Done:
+    from studio.evaluation.evaluate import evaluate  # torch starts here
+
+    return evaluate(context)
+
+
+def downstream(context: Context) -> Done:
+    from studio.evaluation.downstream import downstream  # torch starts here
+
+    return downstream(context)
+
+
+def export(context: Context) -> Done:
+    from studio.exports.export import export
+
+    return export(context)
+
+
+KINDS: dict[str, Callable[[Context], Done]] = {
+    "import": import_pictures,
+    "train": train,
+    "generate": generate,
+    "evaluate": evaluate,
+    "downstream": downstream,
+    "export": export,
+}
+
+
+def ignore(event: Event) -> None:
+    """Watch nothing."""
+
+
+def execute(job: Job, control: Control, watch: Callable[[Event], None] = ignore) -> Finished:
+    """Do one job to its end on the calling thread, and record how it ended.
+
+    Raises:
+        UsageError: someone else works on it.
+    """
+    journal = Journal(job.folder.journal_path)
+
+    def emit(event: Event) -> None:
+        journal.write(event)
+        watch(event)
+
+    try:
+        context = Context(job.workspace, job.folder, job.settings, job.device, emit, control)
+        finished = _finish(job, context)
+        emit(finished)
+        journal.sync()
+    finally:
+        journal.close()
+        _free_memory()
+    return finished
+
+
+def _finish(job: Job, context: Context) -> Finished:
+    try:
+        done = KINDS[job.kind](context)
+    except StudioError as error:
+        return Finished("failed", error.message, error.hint, error.exit_code)
+    except Exception as error:  # the edge: whatever a library raises ends here, with its traceback on record
+        with job.folder.log_path.open("a") as log:
+            traceback.print_exc(file=log)
+        return _failed(error, job)
+    return Finished(done.outcome, exit_code=0 if done.outcome == "completed" else STOPPED_EXIT_CODE, result=done.result)
+
+
+def _failed(error: Exception, job: Job) -> Finished:
+    if type(error).__name__ == "OutOfMemoryError":
+        return Finished(
+            "failed",
+            f"{job.device} ran out of memory.",
+            "Halve the batch and double the accumulation: --set batch=… --set accumulation=…",
+            1,
+        )
+    return Finished("failed", f"{type(error).__name__}: {error}", f"The whole story is in {job.folder.log_path}.", 1)
+
+
+def _free_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
