@@ -1,0 +1,1 @@
+"""Sampling tiles from a model."""

@@ -1,0 +1,1 @@
+"""Models: found by name, accepted by content, loaded from diffusers-layout folders."""

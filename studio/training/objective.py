@@ -1,0 +1,55 @@
+"""What the network is asked to predict, and how far off it is: epsilon, v and flow."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def alphas_cumprod(scheduler: dict[str, object]) -> Tensor:
+    """Cumulative products of the signal's share, (1000,) float64, of a scheduler's settings.
+
+    Ho et al. 2020, eq. 4; "scaled_linear" is Stable Diffusion's schedule, linear in the square root of beta.
+    """
+    count = int(str(scheduler.get("num_train_timesteps", 1000)))
+    start, end = float(str(scheduler.get("beta_start", 0.00085))), float(str(scheduler.get("beta_end", 0.012)))
+    if scheduler.get("beta_schedule", "scaled_linear") == "scaled_linear":
+        betas = torch.linspace(math.sqrt(start), math.sqrt(end), count, dtype=torch.float64) ** 2
+    else:
+        betas = torch.linspace(start, end, count, dtype=torch.float64)
+    return torch.cumprod(1 - betas, 0)
+
+
+def draw_timesteps(objective: str, count: int, generator: torch.Generator) -> Tensor:
+    """Timesteps (count,) of the unit interval: uniform, or logit-normal for flow (Esser et al. 2024, sec. 3.1)."""
+    if objective == "flow":
+        return torch.sigmoid(torch.randn(count, generator=generator))
+    return torch.rand(count, generator=generator)
+
+
+def even_timesteps(count: int) -> Tensor:
+    """Timesteps (count,) spread evenly over the unit interval, for a fixed validation set."""
+    return (torch.arange(count) + 0.5) / count
+
+
+def noised(
+    objective: str, latents: Tensor, noise: Tensor, times: Tensor, alphas: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The network's input, its timestep (n,) on the scale of 0 to 1000, and its target.
+
+    Args:
+        latents: (n, c, h, w).
+        noise: the same shape, standard normal.
+        times: (n,) in [0, 1).
+        alphas: `alphas_cumprod`.
+
+    epsilon: Ho et al. 2020, eq. 14; v: Salimans and Ho 2022, sec. 4; flow: Lipman et al. 2023, straight paths.
+    """
+    if objective == "flow":
+        sigma = times.view(-1, 1, 1, 1).to(latents.dtype)
+        return (1 - sigma) * latents + sigma * noise, times * 1000, noise - latents
+    steps = (times * len(alphas)).long().clamp(max=len(alphas) - 1)
+    alpha = alphas.to(times.device)[steps].view(-1, 1, 1, 1)
+    signal, strength = alpha.sqrt().to(latents.dtype), (1 - alpha).sqrt().to(latents.dtype)
+    target = noise if objective == "epsilon" else signal * noise - strength * latents
+    return signal * latents + strength * noise, steps, target
