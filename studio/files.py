@@ -11,6 +11,7 @@ from typing import Any
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
+MANY = 100
 
 
 def sha256_of(path: Path) -> str:
@@ -86,10 +87,14 @@ def write_manifest(folder: Path, exclude: Collection[str] = (), later: Mapping[s
     changing. `later` holds files that will be written after the manifest, as the sign that all is done.
     """
     files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY)):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY))
+    if is_many := len(paths) > MANY:
+        os.sync()  # one for all; thousands of single ones take minutes on a busy disk
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         if name != MANIFEST and name not in exclude:
-            _sync(path)
+            if not is_many:
+                _sync(path)
             files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     for name, data in (later or {}).items():
         files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -102,15 +107,16 @@ def manifest_faults(folder: Path, deep: bool = True) -> list[tuple[Path, str]]:
     A shallow look compares sizes; a deep one compares sums.
     """
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        files = json.loads((folder / MANIFEST).read_text("utf-8", "surrogateescape"))["files"]
+        facts = {name: (fact["bytes"], fact["sha256"]) for name, fact in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [(folder / MANIFEST, "no manifest")]
     faults = []
-    for name, fact in files.items():
+    for name, (size, sha256) in facts.items():
         path = folder / name
         if not path.is_file():
             faults.append((path, "missing"))
-        elif path.stat().st_size != fact["bytes"] or (deep and sha256_of(path) != fact["sha256"]):
+        elif path.stat().st_size != size or (deep and sha256_of(path) != sha256):
             faults.append((path, "changed"))
     return faults
 
@@ -145,7 +151,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict):
                 yield record

@@ -43,12 +43,12 @@ class JobFolder:
     def name(self) -> str:
         """The name without its number: lora for 0007-lora."""
         number, dash, name = self.path.name.partition("-")
-        return name if dash and number.isdigit() else self.path.name
+        return name if dash and number.isdecimal() else self.path.name
 
     @property
     def number(self) -> int | None:
         number = self.path.name.partition("-")[0]
-        return int(number) if number.isdigit() else None
+        return int(number) if number.isdecimal() else None
 
     @property
     def config_path(self) -> Path:
@@ -168,10 +168,13 @@ class RunState:
         self.kind, self.device, self.from_step, self.steps = event.kind, event.device, event.from_step, event.steps
         self.step, self.status, self.finished, self.started_at = event.from_step, "running", None, at
         self.refused = []  # a job that looks at its input again refuses the same again
-        self.losses = [one for one in self.losses if one[0] <= event.from_step]
-        self.validations = [one for one in self.validations if one.step <= event.from_step]
-        self.previews = [one for one in self.previews if one.step <= event.from_step]
-        self.checkpoints = [one for one in self.checkpoints if one.step <= event.from_step]
+        last = event.from_step or -1  # from the beginning, even the look before the first step is taken again
+        self.losses = [one for one in self.losses if one[0] <= last]
+        self.validations = [one for one in self.validations if one.step <= last]
+        self.previews = [one for one in self.previews if one.step <= last]
+        self.checkpoints = [one for one in self.checkpoints if one.step <= last]
+        self.metrics = [one for one in self.metrics if one.step is not None and one.step <= last]
+        self.last_step, self.phase, self.seconds_per_step = None, None, 0.0
 
 
 class RunWatch:
