@@ -9,6 +9,7 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from studio import files
+from studio.display import shown_line
 from studio.errors import SettingsError, UsageError, unknown
 
 
@@ -46,11 +47,19 @@ def load(path: Path, model: type[Settings], overrides: Mapping[str, Any] | None 
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file; bytes of odd file names in it come back as they were.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        SettingsError: it is not TOML.
+    """
     try:
-        return tomli.loads(path.read_text("utf-8"))
+        return tomli.loads(path.read_text("utf-8", "surrogateescape"))
     except FileNotFoundError:
         raise UsageError(f"There is no settings file {path}.") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}).", "Name a TOML file that you may read.") from None
+    except (tomli.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(str(path), [("file", f"is not TOML ({error})")]) from None
 
 
@@ -74,10 +83,10 @@ def faults_of(error: ValidationError) -> list[tuple[str, str]]:
 
 
 def _in_words(fault: Any) -> str:
-    given = "" if fault["type"] in ("missing", "extra_forbidden") else f" (given: {fault['input']!r})"
     if fault["type"] == "extra_forbidden":
         return "is not a setting"
     message: str = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    given = "" if fault["type"] == "missing" else f" (given: {shown_line(repr(fault['input']), 60)})"
     return message[0].lower() + message[1:] + given
 
 
@@ -145,14 +154,15 @@ def _full_path(key: str, paths: list[str]) -> str:
         return ends[0]
     if ends:
         raise UsageError(f"--set {key} could mean {' or '.join(ends)}.", "Write the whole path.")
-    raise unknown("setting", key, paths)
+    raise unknown("setting", key, {*paths, *(path.rpartition(".")[2] for path in paths)})
 
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
+        values = tomli.loads(f"value = {text}")
+    except (tomli.TOMLDecodeError, RecursionError):
         return text  # a bare word is a string
+    return values["value"] if len(values) == 1 else text
 
 
 def save(path: Path, settings: BaseModel) -> None:

@@ -1,9 +1,16 @@
 """The machine's devices and their load, without torch."""
 
 import os
+import platform
+import re
 from dataclasses import dataclass
 
 import psutil
+
+from studio.errors import unknown
+
+# Where one of these is, there may be a GPU that NVML does not know: AMD's, a Jetson's, or Windows' under WSL.
+_OTHER_GPUS = ("/dev/kfd", "/dev/nvmap", "/dev/dxg")
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,28 @@ def default_device(wanted: str = "auto") -> str:
     if wanted != "auto":
         return wanted
     return "cuda:0" if gpu_loads() else "cpu"
+
+
+def check_device(wanted: str) -> str:
+    """The device that a word means, `cuda` being the first GPU.
+
+    Raises:
+        UsageError: there is no such device on this machine.
+    """
+    name = {"cuda": "cuda:0"}.get(wanted, wanted)
+    if name in ("auto", "cpu") or (name == "mps" and platform.system() == "Darwin"):
+        return default_device(name)
+    known = ["cpu", *(gpu.name for gpu in gpu_loads())]
+    if name not in known and not (re.fullmatch(r"cuda:\d+", name) and any(map(os.path.exists, _OTHER_GPUS))):
+        raise unknown("device", wanted, known)
+    return name
+
+
+def cpu_threads(wanted: int = 0) -> int:
+    """Threads that a CPU job computes with: as wanted, else as the environment allows, else all cores but one."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    allowed = int(given) if given.isdecimal() else 0
+    return wanted or allowed or max((os.cpu_count() or 2) - 1, 1)
 
 
 def _gpu_load(pynvml: object, index: int) -> DeviceLoad:

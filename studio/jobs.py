@@ -90,6 +90,8 @@ def execute(job: Job, control: Control, watch: Callable[[Event], None] = ignore)
         journal.write(event)
         watch(event)
 
+    # Whoever left a word here left it for a process that is gone; nobody may ask before the journal is held.
+    job.folder.control_path.unlink(missing_ok=True)
     try:
         context = Context(job.workspace, job.folder, job.settings, job.device, emit, control)
         finished = _finish(job, context)
@@ -106,14 +108,14 @@ def _finish(job: Job, context: Context) -> Finished:
         done = KINDS[job.kind](context)
     except StudioError as error:
         return Finished("failed", error.message, error.hint, error.exit_code)
-    except Exception as error:  # the edge: whatever a library raises ends here, with its traceback on record
+    except (Exception, SystemExit) as error:  # the edge: whatever a library raises ends here, its traceback on record
         with job.folder.log_path.open("a") as log:
             traceback.print_exc(file=log)
         return _failed(error, job)
     return Finished(done.outcome, exit_code=0 if done.outcome == "completed" else STOPPED_EXIT_CODE, result=done.result)
 
 
-def _failed(error: Exception, job: Job) -> Finished:
+def _failed(error: BaseException, job: Job) -> Finished:
     if type(error).__name__ == "OutOfMemoryError":
         return Finished(
             "failed",

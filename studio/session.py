@@ -16,6 +16,8 @@ from studio.runs import JobFolder
 from studio.workers import DeviceWorker
 from studio.workspace import Workspace
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
 
 class Session:
     """The one object that a front holds: give it a job, steer a run, and wait for the work to end."""
@@ -40,14 +42,28 @@ class Session:
         worker = self._workers.get(job.device)
         if worker is None:
             worker = self._workers[job.device] = DeviceWorker(job.device)
-        worker.submit(job, self.control_of(job.folder), watch)
+        worker.submit(job, *self._steered(job, watch))
 
-    def execute(self, job: Job, watch: Callable[[Event], None] = ignore) -> Finished:
-        """Do a job on this thread."""
-        return execute(job, self.control_of(job.folder), watch)
+    def execute(
+        self, job: Job, watch: Callable[[Event], None] = ignore, stopping: Callable[[], bool] = lambda: False
+    ) -> Finished:
+        """Do a job on this thread; where the process is `stopping` already, only as far as its first look."""
+        control, told = self._steered(job, watch)
+        if stopping():
+            control.ask("stop")
+        return execute(job, control, told)
 
-    def control_of(self, folder: JobFolder) -> Control:
-        return self._controls.setdefault(folder.path, Control(folder.control_path))
+    def _steered(self, job: Job, watch: Callable[[Event], None]) -> tuple[Control, Callable[[Event], None]]:
+        """A control of its own for each start, so that a run once stopped can go on; it is let go at the end."""
+        path = job.folder.path
+        control = self._controls[path] = Control(job.folder.control_path)
+
+        def told(event: Event) -> None:
+            if isinstance(event, Finished) and self._controls.get(path) is control:
+                del self._controls[path]
+            watch(event)
+
+        return control, told
 
     def ask(self, folder: JobFolder, request: Request) -> None:
         """Ask a job for something, whether it works here or in another process.
@@ -55,13 +71,14 @@ class Session:
         Raises:
             UsageError: nobody works on it.
         """
-        if folder.path in self._controls:
-            self._controls[folder.path].ask(request)
+        control = self._controls.get(folder.path)
+        if control is not None:
+            control.ask(request)
         else:
             folder.ask(request)
 
     def stop_all(self) -> None:
-        for control in self._controls.values():
+        for control in list(self._controls.values()):
             control.ask("stop")
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -77,7 +94,10 @@ class Session:
 
 def reproduce(workspace: Workspace, tile: Path, device: str) -> dict[str, Any]:
     """Make a tile again from its own recipe and compare; nothing is written, so this is no job."""
-    from studio.generation.generate import reproduce  # torch starts here
+    from studio.images import read_recipe
+
+    read_recipe(tile)  # a file that is no tile is told before torch has started
+    from studio.generation.generate import reproduce
 
     return reproduce(workspace, tile, device)
 
@@ -95,6 +115,6 @@ def stop_on_signals(stop: Callable[[], None]) -> Callable[[], int | None]:
         came.append(number)
         stop()
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, handle)
     return lambda: came[0] if came else None

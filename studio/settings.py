@@ -48,6 +48,14 @@ class ScratchMethod(Model):
     vocabulary: int = Field(1024, ge=300)
     """Size of the tokenizer, learnt from the captions."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> "ScratchMethod":
+        if len(self.channels) < 2 or any(count < 32 or count % 32 for count in self.channels):
+            raise ValueError("channels must be two or more multiples of 32")
+        if self.text_width % 32:
+            raise ValueError("text_width must be a multiple of 32")
+        return self
+
 
 class AutoencoderMethod(Model):
     """Train the decoder of a small autoencoder whose encoder is the principal components of 4 × 4 patches."""
@@ -57,6 +65,16 @@ class AutoencoderMethod(Model):
     """Channels of the three resolutions."""
     latent_channels: int = Field(12, ge=4, le=16)
     """Channels of the latent, at a quarter of the picture's size."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "AutoencoderMethod":
+        # The fixed encoder keeps 12 numbers of a patch, then the latent, in channels of their own.
+        room = 8 * (2 * -(-self.latent_channels // 8) + 2)
+        if any(count % 8 for count in self.channels) or min(self.channels[:2]) < 16 or self.channels[2] < room:
+            raise ValueError(f"channels must be multiples of 8, of 16 at least, the last of {room} at least")
+        if self.channels[1] in (self.channels[0], self.channels[2]):
+            raise ValueError("channels must differ from one resolution to the next")
+        return self
 
 
 Method = Annotated[LoraMethod | FullMethod | ScratchMethod | AutoencoderMethod, Field(discriminator="name")]
@@ -106,7 +124,7 @@ class OptimiserSettings(Model):
     """Pull of every weight towards zero."""
     max_gradient_norm: float = Field(1.0, gt=0)
     """Longer gradients are shortened to this."""
-    precision: Precision = "bf16"
+    precision: Literal["fp32", "bf16"] = "bf16"
     """Number format of the arithmetic; weights in training stay fp32."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is used in the end; 0 keeps none."""
@@ -144,7 +162,7 @@ class TrainSettings(Model):
     """The model to begin from: starter, a run, or a folder in diffusers layout. Scratch takes its autoencoder."""
     objective: Literal["base", "epsilon", "v", "flow"] = "base"
     """What the network predicts; base keeps what the base model was trained with."""
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**63)
     """Order of the data, noise and timesteps follow from this and the step."""
     method: Method = LoraMethod()
     """What is trained."""

@@ -1,22 +1,23 @@
 """Make the tiles of a batch, a few together, each saved whole with its recipe inside."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from studio import config, files
+from studio.config import WorkspaceSettings
 from studio.context import Context, Done
+from studio.devices import cpu_threads
+from studio.display import shown_line
 from studio.errors import UsageError
 from studio.events import ImageSaved, Phase, Started
 from studio.generation.plans import PLAN_FILE, PlannedTile, planned, tile_name
-from studio.generation.provenance import Sampling, recipe
-from studio.generation.samplers import own_sampler, sample, tile_noise
-from studio.images import read_recipe, save_tile
+from studio.generation.provenance import Recipe, Sampling, differences, recipe
+from studio.generation.samplers import EachStep, own_sampler, sample, tile_noise
+from studio.images import open_picture, read_recipe, save_tile
 from studio.models.load import DiffusionModel, load_model
 from studio.models.registry import ModelRef, resolve
 from studio.settings import GenerateSettings
@@ -28,6 +29,10 @@ _GUIDANCE = 7.5
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+class _Stopped(Exception):
+    """Asked to stop between two sampling steps; the tiles in hand are made again by whoever goes on."""
+
+
 def generate(context: Context) -> Done:
     """Make every tile of the plan that is not there yet; safe to kill and begin again at any moment."""
     settings = context.settings
@@ -35,14 +40,20 @@ def generate(context: Context) -> Done:
     tiles = planned(context.folder.path / PLAN_FILE)
     context.emit(Started("generate", context.device))
     context.emit(Phase("Opening the model"))
-    torch.set_num_threads(_threads(context.workspace))
+    torch.set_num_threads(cpu_threads(config.load(context.workspace.settings_path, WorkspaceSettings).cpu_threads))
     ref = resolve(context.workspace, settings.model)
     model = load_model(ref, context.device)
     sampling = chosen_sampling(ref, model, settings)
     weights_sha256 = ref.weights_sha256()
     folder = context.folder.path / TILES
     folder.mkdir(exist_ok=True)
+    for torn in folder.glob(f"{files.TEMPORARY}*"):
+        torn.unlink()
     saved = sum((folder / tile_name(tile)).is_file() for tile in tiles)
+
+    def between_steps(done: int, total: int) -> None:
+        if done < total and context.should_stop():
+            raise _Stopped
 
     for start in range(0, len(tiles), settings.batch):
         rows = tiles[start : start + settings.batch]
@@ -51,7 +62,10 @@ def generate(context: Context) -> Done:
         context.emit(Phase("Generating tiles", saved, len(tiles)))
         if context.should_stop():
             return Done(_result(context, tiles, saved), "stopped")
-        pixels = sample_tiles(model, rows, sampling)
+        try:
+            pixels = sample_tiles(model, rows, sampling, between_steps)
+        except _Stopped:
+            return Done(_result(context, tiles, saved), "stopped")
         for tile, array in zip(rows, pixels, strict=True):
             path = folder / tile_name(tile)
             if path.is_file():
@@ -65,7 +79,12 @@ def generate(context: Context) -> Done:
     return Done(_result(context, tiles, saved))
 
 
-def sample_tiles(model: DiffusionModel, rows: Sequence[PlannedTile], sampling: Sampling) -> np.ndarray:
+def sample_tiles(
+    model: DiffusionModel,
+    rows: Sequence[PlannedTile],
+    sampling: Sampling,
+    each_step: EachStep = lambda done, total: None,
+) -> np.ndarray:
     """Pixels (n, height, width, 3) uint8 of tiles made together."""
     cells = (sampling.height_px // model.reduction, sampling.width_px // model.reduction)
     shape = (int(model.unet.config.in_channels), *cells)
@@ -78,6 +97,7 @@ def sample_tiles(model: DiffusionModel, rows: Sequence[PlannedTile], sampling: S
             sampling.sampler,
             sampling.steps,
             sampling.guidance,
+            each_step,
             precision=_DTYPES[sampling.precision],
         )
         pixels: np.ndarray = model.decode(latents).permute(0, 2, 3, 1).numpy()
@@ -87,10 +107,11 @@ def sample_tiles(model: DiffusionModel, rows: Sequence[PlannedTile], sampling: S
 def chosen_sampling(ref: ModelRef, model: DiffusionModel, settings: GenerateSettings) -> Sampling:
     """What was asked for, else what suits the model, else Stable Diffusion's usual values."""
     suits = ref.defaults()
-    sampler = settings.sampler or str(suits.get("sampler") or own_sampler(model.scheduler))
-    own = sampler == suits.get("sampler")
-    steps = settings.steps or (int(suits["steps"]) if own and "steps" in suits else _STEPS[sampler])
-    guidance = settings.guidance if settings.guidance is not None else float(suits.get("guidance", _GUIDANCE))
+    sampler = settings.sampler or suits.sampler or own_sampler(model.scheduler)
+    own_steps = suits.steps if sampler == suits.sampler else None
+    steps = settings.steps or own_steps or _STEPS[sampler]
+    usual = _GUIDANCE if suits.guidance is None else suits.guidance
+    guidance = usual if settings.guidance is None else settings.guidance
     size = model.native_size_px
     width, height = settings.width_px or size, settings.height_px or size
     if width % model.reduction or height % model.reduction:
@@ -105,40 +126,20 @@ def reproduce(workspace: Workspace, tile: Path, device: str) -> dict[str, Any]:
         `identical`, `differing_pixels`, and `reasons` why they may differ.
 
     Raises:
-        UsageError: the file carries no recipe, or its model is not here.
+        UsageError: the file carries no whole recipe, or its model is not here.
     """
-    known = read_recipe(tile)
-    missing = [key for key in ("prompt", "seed", "model", "sampler", "steps", "rows") if key not in known]
-    if missing:
-        raise UsageError(f"The recipe in {tile} does not say its {', '.join(missing)}.", "Name a generated tile.")
-    torch.set_num_threads(int(known["threads"]))
-    ref = resolve(workspace, str(known["model"]))
+    told = read_recipe(tile)
+    known = config.check(told, Recipe, f"The recipe in {shown_line(tile)}")
+    before = np.asarray(open_picture(tile))
+    ref = resolve(workspace, known.model)
     weights_sha256 = ref.weights_sha256()
+    torch.set_num_threads(known.threads)
     model = load_model(ref, device)
-    sampling = Sampling(
-        known["sampler"],
-        int(known["steps"]),
-        float(known["guidance"]),
-        int(known["width_px"]),
-        int(known["height_px"]),
-        known["precision"],
-    )
-    again = PlannedTile(int(known["index"]), known["prompt"], known["negative"], int(known["seed"]), known["label"])
-    pixels = sample_tiles(model, [again] * int(known["rows"]), sampling)[int(known["row"])]
-    with Image.open(tile) as image:
-        before = np.asarray(image.convert("RGB"))
-    differing = (
-        int((pixels != before).any(axis=2).sum()) if pixels.shape == before.shape else pixels.shape[0] * pixels.shape[1]
-    )
-    now = {"weights_sha256": weights_sha256, "device": device, "torch": torch.__version__}
-    reasons = [f"{key} is {value}, was {known.get(key)}" for key, value in now.items() if known.get(key) != value]
-    return {"identical": differing == 0, "differing_pixels": differing, "reasons": reasons if differing else []}
-
-
-def _threads(workspace: Workspace) -> int:
-    wanted = config.load(workspace.settings_path, config.WorkspaceSettings).cpu_threads
-    allowed = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    return wanted or allowed or max((os.cpu_count() or 2) - 1, 1)
+    pixels = sample_tiles(model, [known.tile] * known.rows, known.sampling)[min(known.row, known.rows - 1)]
+    same_size = pixels.shape == before.shape
+    differing = int((pixels != before).any(axis=2).sum()) if same_size else pixels.shape[0] * pixels.shape[1]
+    reasons = differences(told, weights_sha256, device) if differing else []
+    return {"identical": differing == 0, "differing_pixels": differing, "reasons": reasons}
 
 
 def _result(context: Context, tiles: Sequence[PlannedTile], saved: int) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Which tiles a batch is to hold: prompts with their choices written out, counted, and given seeds; without torch."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,10 @@ from pydantic import Field
 
 from studio import config, files
 from studio.datasets.dataset import held_out_split, open_dataset, parse_reference
-from studio.errors import UsageError
+from studio.errors import UsageError, unknown
 from studio.prompts.book import load_book
 from studio.prompts.choices import expand
-from studio.workspace import Workspace, slug
+from studio.workspace import Workspace, folders, slug
 
 PLAN_FILE = "plan.jsonl"
 
@@ -57,7 +59,7 @@ class Plan(config.Model):
 
     description: str = ""
     """What the plan is for."""
-    classes: tuple[ClassPlan, ...] = Field(min_length=1)
+    classes: tuple[ClassPlan, ...] = ()
     """The classes."""
 
 
@@ -88,7 +90,10 @@ def read_plan(path: Path) -> Plan:
     Raises:
         UsageError: the file is missing or has faults, all named.
     """
-    return config.load(path, Plan)
+    plan = config.load(path, Plan)
+    if not plan.classes:
+        raise UsageError(f"{path} plans no classes.", "Write [[classes]] with label, count and prompts.")
+    return plan
 
 
 def read_prompts(workspace: Workspace, source: str, negative: str = "") -> list[PromptLine]:
@@ -103,6 +108,10 @@ def read_prompts(workspace: Workspace, source: str, negative: str = "") -> list[
     elif (workspace.prompts / f"{source}.toml").is_file():
         lines = _of_book(workspace.prompts / f"{source}.toml")
     else:
+        known = [path.name for path in folders(workspace.datasets)]
+        if parse_reference(source)[0] not in known:
+            books = [path.stem for path in workspace.prompts.glob("[!.]*.toml")]
+            raise unknown("file, prompt book or data set", source, [*books, *known])
         lines = _of_dataset(workspace, source)
     if not lines:
         raise UsageError(f"{source} holds no prompts.")
@@ -131,14 +140,20 @@ def _of_book(path: Path) -> list[PromptLine]:
 
 
 def _of_dataset(workspace: Workspace, reference: str) -> list[PromptLine]:
-    """The captions of a split, one for each picture, taken from its several in turn."""
+    """The captions of a split, one for each picture, taken from its several in turn; the classes come in turn too.
+
+    Data sets list one class after the other, and the first few captions shall speak of more than airports.
+    """
     name, split = parse_reference(reference)
     dataset = open_dataset(workspace, name)
-    pictures = [picture for picture in dataset.pictures(held_out_split(dataset, split)) if picture.captions]
-    return [
-        PromptLine(_literal(picture.captions[index % len(picture.captions)]), label=picture.label)
-        for index, picture in enumerate(pictures)
-    ]
+    seen: Counter[str] = Counter()
+    placed = []
+    for index, picture in enumerate(dataset.pictures(held_out_split(dataset, split))):
+        if picture.captions:
+            line = PromptLine(_literal(picture.captions[index % len(picture.captions)]), label=picture.label)
+            placed.append((seen[picture.label], line))
+            seen[picture.label] += 1
+    return [line for _, line in sorted(placed, key=itemgetter(0))]
 
 
 def _literal(caption: str) -> str:

@@ -55,13 +55,15 @@ def make_scheduler(sampler: str, model: DiffusionModel) -> Any:
     if sampler not in SAMPLERS:
         raise UsageError(f"There is no sampler named {sampler}.", f"There are {', '.join(SAMPLERS)}.")
     if model.objective != "flow":
-        known = {key: value for key, value in model.scheduler.items() if not key.startswith("_")}
+        # A base that predicted flow leaves its own noise levels behind where a run learns to predict another thing.
+        known = {key: value for key, value in model.scheduler.items() if not key.startswith("_") and "flow" not in key}
         prediction = PREDICTION_TYPES[model.objective]
         return SAMPLERS[sampler].from_config({**known, "prediction_type": prediction})
+    shift = float(model.scheduler.get("flow_shift", 1.0))
     if sampler == "euler":
-        return FlowMatchEulerDiscreteScheduler()
+        return FlowMatchEulerDiscreteScheduler(shift=shift)
     if sampler in _KNOWS_FLOW:
-        return SAMPLERS[sampler](prediction_type="flow_prediction", use_flow_sigmas=True)
+        return SAMPLERS[sampler](prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     return SAMPLERS[sampler].from_config({**_DIFFUSION, "prediction_type": "epsilon"})
 
 

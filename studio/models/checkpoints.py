@@ -53,6 +53,8 @@ def save(
         save_file(tensors, folder / TRAINING_FILE)
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2))
         write_model(folder)
+        for weights in folder.rglob("*.safetensors"):
+            weights.chmod(0o644)  # written for the owner alone, whatever the mask
     return target
 
 
@@ -63,10 +65,15 @@ def load(checkpoint: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     return load_file(checkpoint / TRAINING_FILE), json.loads((checkpoint / STATE_FILE).read_text())
 
 
-def prune(run: Path, keep_last: int, keep_steps: Collection[int] = ()) -> None:
-    """Delete old checkpoints; the last few and those named stay."""
-    for path in all_of(run)[:-keep_last]:
-        if step_of(path) not in keep_steps:
+def prune(run: Path, step: int, keep_last: int, keep_steps: Collection[int] = ()) -> None:
+    """Delete old checkpoints once that of a step is safe; the last few and those named stay.
+
+    Later ones go too: they did not pass their manifest, else the run would have gone on from them.
+    """
+    found = all_of(run)
+    kept = [path for path in found if step_of(path) <= step][-keep_last:]
+    for path in found:
+        if path not in kept and (step_of(path) > step or step_of(path) not in keep_steps):
             shutil.rmtree(path)
     for torn in (run / "checkpoints").glob(f"{files.TEMPORARY}*"):
         shutil.rmtree(torn, ignore_errors=True)

@@ -9,6 +9,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from studio.errors import UsageError
+from studio.models.quiet import quiet_libraries
 from studio.models.registry import ModelRef
 
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
@@ -42,10 +44,12 @@ class DiffusionModel:
 
     def embed(self, texts: list[str]) -> Tensor:
         """Text embeddings (n, 77, width) as Stable Diffusion 1.x makes them: the last hidden state."""
+        places = int(self.text_encoder.config.max_position_embeddings)
         tokens = self.tokenizer(
             texts,
             padding="max_length",
-            max_length=self.tokenizer.model_max_length,
+            # A tokenizer without a limit of its own says 10^30.
+            max_length=min(self.tokenizer.model_max_length, places),
             truncation=True,
             return_tensors="pt",
         )
@@ -60,11 +64,19 @@ class DiffusionModel:
 
 
 def load_model(ref: ModelRef, device: str, dtype: torch.dtype = torch.float32) -> DiffusionModel:
-    """Every part of a model, frozen, in evaluation mode; a LoRA is laid over the UNet."""
+    """Every part of a model, frozen, in evaluation mode; what LoRA runs learnt is added to the UNet.
+
+    Raises:
+        UsageError: the model predicts something that is not known here.
+    """
+    quiet_libraries()
     scheduler = read_json(ref.folder / "scheduler" / "scheduler_config.json")
+    objective = ref.objective or _PREDICTIONS.get(scheduler.get("prediction_type", "epsilon"))
+    if objective is None:
+        raise UsageError(f"{ref.name} predicts {scheduler['prediction_type']}; epsilon, v and flow can be used.")
     unet = UNet2DConditionModel.from_pretrained(ref.unet_folder, **_SAFE)
-    if ref.lora is not None:
-        unet.load_lora_adapter(_lora_state(ref.lora), prefix="unet")
+    for lora in ref.loras:
+        unet.load_lora_adapter(_lora_state(lora), prefix="unet")
         unet.fuse_lora()
         unet.unload_lora()
     model = DiffusionModel(
@@ -73,7 +85,7 @@ def load_model(ref: ModelRef, device: str, dtype: torch.dtype = torch.float32) -
         CLIPTextModel.from_pretrained(ref.folder / "text_encoder", use_safetensors=True, local_files_only=True),
         CLIPTokenizer.from_pretrained(ref.folder / "tokenizer", local_files_only=True),
         scheduler,
-        ref.objective or _PREDICTIONS[scheduler.get("prediction_type", "epsilon")],
+        objective,
     )
     for part in (model.unet, model.vae, model.text_encoder):
         part.requires_grad_(False).eval().to(device=device, dtype=dtype)

@@ -1,12 +1,13 @@
 """A small Stable Diffusion in stock classes: tokenizer, text encoder and UNet around an autoencoder."""
 
+import copy
 import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -104,6 +105,7 @@ def scheduler_settings(objective: str) -> dict[str, object]:
         "beta_end": 0.012,
         "beta_schedule": "scaled_linear",
         "prediction_type": PREDICTION_TYPES[objective],
+        "steps_offset": 1,  # StableDiffusionPipeline warns of any other
     }
     return common | ({"use_flow_sigmas": True} if objective == "flow" else {})
 
@@ -111,9 +113,7 @@ def scheduler_settings(objective: str) -> dict[str, object]:
 def save_pipeline(model: DiffusionModel, folder: Path, guidance: float, steps: int, dtype: torch.dtype) -> None:
     """Write a model in the layout that StableDiffusionPipeline.from_pretrained loads."""
     for name, part in (("unet", model.unet), ("vae", model.vae), ("text_encoder", model.text_encoder)):
-        kept = {key: value.dtype for key, value in part.state_dict().items()}
-        part.to(dtype).save_pretrained(folder / name, safe_serialization=True)
-        part.to(next(iter(kept.values())))
+        save_part(copy.deepcopy(part).to(dtype), folder / name)  # a copy, as the original goes on training
     # The files it was loaded from, which every tool reads; save_pretrained writes the newest form alone.
     shutil.copytree(model.tokenizer.name_or_path, folder / "tokenizer")
     (folder / "scheduler").mkdir(exist_ok=True)
@@ -121,6 +121,21 @@ def save_pipeline(model: DiffusionModel, folder: Path, guidance: float, steps: i
     (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2))
     defaults = {"sampler": "dpm++2m", "steps": steps, "guidance": guidance}
     (folder / "studio.json").write_text(json.dumps(defaults, indent=2))
+
+
+def save_part(part: ModelMixin | CLIPTextModel, folder: Path) -> None:
+    """Write one component as its library loads it, without the path that it was loaded from itself.
+
+    transformers opens a model in the number format that its settings name, diffusers in float32: whatever the weights
+    are kept in, both shall open in the same, or the parts do not fit.
+    """
+    part.save_pretrained(folder, safe_serialization=True)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text("utf-8"))
+    settings.pop("_name_or_path", None)
+    if "dtype" in settings:
+        settings["dtype"] = "float32"
+    path.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
 _MODEL_INDEX = {

@@ -12,6 +12,8 @@ from studio.context import Context
 from studio.events import PreviewSaved
 from studio.images import save_tile
 from studio.models.principal_components import principal_component_autoencoder, principal_components
+from studio.models.quiet import quiet_libraries
+from studio.models.small import save_part
 from studio.settings import D4, AutoencoderMethod, TrainSettings
 from studio.training.batches import draws
 from studio.training.diffusion import DTYPES
@@ -74,7 +76,7 @@ class Autoencoding:
         return saved
 
     def write(self, folder: Path) -> None:
-        self.vae.save_pretrained(folder / "vae", safe_serialization=True)
+        save_part(self.vae, folder / "vae")
 
     def state(self) -> dict[str, object]:
         return {}
@@ -94,6 +96,7 @@ class Autoencoding:
 def open_autoencoder(context: Context, settings: TrainSettings) -> Autoencoding:
     """Fit the encoder to the training pictures, and make a decoder that knows nothing yet."""
     assert isinstance(settings.method, AutoencoderMethod)
+    quiet_libraries()
     training, measured = open_pictures(context, settings)
     stride = max(len(training) // _FITTED_ON, 1)
     fitted = np.stack([training.pixels(index) for index in range(0, len(training), stride)])

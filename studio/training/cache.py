@@ -1,5 +1,6 @@
-"""Latents and text embeddings computed once: memory-mapped files that a killed run finds as far as they got."""
+"""Latents and text embeddings computed once: memory-mapped files; of latents a killed run finds what was done."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from torch import Tensor
 from studio import files
 
 ENCODE_BATCH = 16
+_SECONDS_BETWEEN_SYNCS = 2.0
+
+Entry = tuple[int, int]
+"""A picture and the number of its orientation."""
 
 
 class LatentCache:
@@ -23,23 +28,44 @@ class LatentCache:
         self._moments = _mapped(folder / "moments.f16", np.float16, (pictures, 8, *shape))
         self._filled = _mapped(folder / "filled.u1", np.uint8, (pictures, 8))
 
-    def missing(self, entries: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Those of the (picture, orientation) entries that are not there yet, in order, each once."""
-        return [entry for entry in sorted(set(entries)) if not self._filled[entry]]
+    def missing(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """The batches in which entries are encoded, as far as any of theirs is not there yet.
 
-    def fill(
-        self, entries: Sequence[tuple[int, int]], encode: Callable[[Sequence[tuple[int, int]]], Tensor]
-    ) -> Iterator[int]:
-        """Encode entries a few at a time; yields how many are done. Flags follow data, so a kill loses one batch."""
-        for start in range(0, len(entries), ENCODE_BATCH):
-            some = entries[start : start + ENCODE_BATCH]
-            self._moments[tuple(zip(*some, strict=True))] = encode(some).to(torch.float16).cpu().numpy()
-            self._filled[tuple(zip(*some, strict=True))] = 1
-            yield start + len(some)
+        They are cut before what is there is left out: the last bits of a latent may depend on those beside it, and a
+        run that was killed while encoding shall find the same ones.
+        """
+        ordered = sorted(set(entries))
+        batches = [ordered[start : start + ENCODE_BATCH] for start in range(0, len(ordered), ENCODE_BATCH)]
+        return [batch for batch in batches if not all(self._filled[entry] for entry in batch)]
+
+    def fill(self, batches: Sequence[list[Entry]], encode: Callable[[Sequence[Entry]], Tensor]) -> Iterator[int]:
+        """Encode batch after batch; yields how many entries are done.
+
+        Flags follow data that is on disk, so a kill or a power cut loses two seconds and leaves nothing half done.
+        """
+        done, written, synced = 0, list[Entry](), time.monotonic()
+        try:
+            for batch in batches:
+                moments = encode(batch).to(torch.float16).cpu().numpy()
+                for entry, one in zip(batch, moments, strict=True):
+                    if not self._filled[entry]:
+                        self._moments[entry] = one
+                        written.append(entry)
+                if time.monotonic() - synced > _SECONDS_BETWEEN_SYNCS:
+                    self._flag(written)
+                    written, synced = [], time.monotonic()
+                done += len(batch)
+                yield done
+        finally:
+            self._flag(written)
+
+    def _flag(self, entries: Sequence[Entry]) -> None:
         self._moments.flush()
+        for entry in entries:
+            self._filled[entry] = 1
         self._filled.flush()
 
-    def moments(self, entries: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def moments(self, entries: Sequence[Entry]) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (n, channels, height, width) float32."""
         both = torch.from_numpy(self._moments[tuple(zip(*entries, strict=True))].astype(np.float32))
         mean, log_variance = both.chunk(2, dim=1)
@@ -66,13 +92,18 @@ class TextCache:
         return self._embeddings is not None
 
     def fill(self, embed: Callable[[list[str]], Tensor]) -> Iterator[int]:
-        """Embed every caption; yields how many are done."""
-        parts = []
-        for start in range(0, len(self._captions), ENCODE_BATCH):
-            parts.append(embed(self._captions[start : start + ENCODE_BATCH]).float().cpu().numpy())
-            yield min(start + ENCODE_BATCH, len(self._captions))
-        with files.replacing(self._path) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate(parts))
+        """Embed every caption, straight into the file; yields how many are done."""
+        count = len(self._captions)
+        with files.replacing(self._path) as temporary:
+            stored: np.memmap | None = None
+            for start in range(0, count, ENCODE_BATCH):
+                part = embed(self._captions[start : start + ENCODE_BATCH]).float().cpu().numpy()
+                if stored is None:
+                    stored = np.lib.format.open_memmap(temporary, "w+", np.float32, (count, *part.shape[1:]))
+                stored[start : start + len(part)] = part
+                yield start + len(part)
+            assert stored is not None
+            stored.flush()
         self._embeddings = np.load(self._path, mmap_mode="r")
 
     def embeddings(self, captions: Sequence[str]) -> Tensor:
@@ -83,7 +114,8 @@ class TextCache:
 
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if not path.is_file() or path.stat().st_size != size:
-        with path.open("wb") as file:
-            file.truncate(size)  # sparse: takes room as it fills
+    if path.is_file() and path.stat().st_size not in (0, size):
+        path.unlink()
+    with path.open("ab") as file:  # never "wb", which would empty what another run has just begun to fill
+        file.truncate(size)  # sparse: takes room as it fills
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)

@@ -1,5 +1,6 @@
 """Learning to denoise latents: LoRA and full fine-tunes of a base model, and a small model from scratch."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from studio.context import Context
+from studio.errors import UsageError
 from studio.events import PreviewSaved
 from studio.files import sha256_of
 from studio.models.load import DiffusionModel, load_model
+from studio.models.quiet import quiet_libraries
 from studio.models.registry import autoencoder_folder, resolve, weights_file
-from studio.models.small import save_pipeline, small_model, train_tokenizer
+from studio.models.small import save_part, save_pipeline, small_model, train_tokenizer
 from studio.settings import D4, LoraMethod, ScratchMethod, TrainSettings
 from studio.training.batches import Draw, draws, noise_generator
 from studio.training.cache import LatentCache, TextCache, sample
@@ -26,7 +29,7 @@ from studio.training.objective import alphas_cumprod, draw_timesteps, even_times
 from studio.training.pictures import Pictures, open_pictures
 from studio.training.previews import save_previews
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _VALIDATION_BATCH = 16
 
 
@@ -111,15 +114,19 @@ class Diffusion:
     def write(self, folder: Path) -> None:
         """Write the model, as it is now, in the form that other tools load."""
         match self.settings.method:
-            case LoraMethod():
-                state = convert_state_dict_to_diffusers(get_peft_model_state_dict(self.model.unet))
+            case LoraMethod() as method:
+                learnt = get_peft_model_state_dict(self.model.unet)
+                # The strength goes into the weights, since loaders take it for 1 where a file does not say.
+                strength = method.alpha / method.rank
+                learnt = {name: one * strength if ".lora_B." in name else one for name, one in learnt.items()}
+                state = convert_state_dict_to_diffusers(learnt)
                 StableDiffusionPipeline.save_lora_weights(folder / "lora", unet_lora_layers=state)
             case ScratchMethod():
                 saving = self.settings.saving
                 guidance, steps = saving.preview_guidance, saving.preview_steps
                 save_pipeline(self.model, folder / "model", guidance, steps, torch.float16)
             case _:
-                self.model.unet.save_pretrained(folder / "unet", safe_serialization=True)
+                save_part(self.model.unet, folder / "unet")
 
     def state(self) -> dict[str, object]:
         return {"objective": self.objective}
@@ -142,8 +149,10 @@ class Diffusion:
         return [picture.captions[0] if picture.captions else "" for picture in self.measured.pictures]
 
     def _moments(self, pictures: Pictures, entries: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Of the latents as the UNet sees them: scaled, and so is their deviation."""
         mean, log_variance = self.latents[pictures.sha256].moments(entries)
-        return mean * self.model.vae.config.scaling_factor, log_variance
+        factor = float(self.model.vae.config.scaling_factor)
+        return mean * factor, log_variance + 2 * math.log(factor)
 
     def _fill_latents(self, pictures: Pictures, entries: Sequence[tuple[int, int]]) -> bool:
         size = pictures.settings.size_px
@@ -154,7 +163,7 @@ class Diffusion:
         self.latents[pictures.sha256] = cache
         missing = cache.missing(entries)
         filling = cache.fill(missing, lambda some: self._encode(pictures, some))
-        for _ in self.context.counted("Encoding pictures", len(missing), filling):
+        for _ in self.context.counted("Encoding pictures", sum(map(len, missing)), filling):
             if self.context.should_stop():
                 return False
         return True
@@ -186,6 +195,7 @@ def open_diffusion(context: Context, settings: TrainSettings) -> Diffusion:
     torch.manual_seed(settings.seed)
     if isinstance(settings.method, LoraMethod):
         method = settings.method
+        _check_targets(model, method)
         model.unet.add_adapter(
             LoraConfig(
                 r=method.rank,
@@ -201,9 +211,17 @@ def open_diffusion(context: Context, settings: TrainSettings) -> Diffusion:
     return Diffusion(context, settings, model, trained, training, measured, ref.vae_sha256(), ref.text_encoder_sha256())
 
 
+def _check_targets(model: DiffusionModel, method: LoraMethod) -> None:
+    names = [name for name, _ in model.unet.named_modules()]
+    for target in method.targets:
+        if not any(name.endswith(f".{target}") for name in names):
+            raise UsageError(f"The UNet has no layers named {target}.", "There are to_q, to_k, to_v and to_out.0.")
+
+
 def open_scratch(context: Context, settings: TrainSettings) -> Diffusion:
     """Make a small model around an autoencoder; its tokenizer and autoencoder are kept with the run, to go on with."""
     assert isinstance(settings.method, ScratchMethod)
+    quiet_libraries()
     training, measured = open_pictures(context, settings)
     parts = context.folder.path / "parts"
     if not (parts / "vae").is_dir():

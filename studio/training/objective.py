@@ -5,15 +5,26 @@ import math
 import torch
 from torch import Tensor
 
+from studio.errors import UsageError
+
 
 def alphas_cumprod(scheduler: dict[str, object]) -> Tensor:
     """Cumulative products of the signal's share, (1000,) float64, of a scheduler's settings.
 
     Ho et al. 2020, eq. 4; "scaled_linear" is Stable Diffusion's schedule, linear in the square root of beta.
+
+    Raises:
+        UsageError: the schedule is another than the two that Stable Diffusion's kin are trained with.
     """
+    schedule = scheduler.get("beta_schedule", "scaled_linear")
+    if schedule not in ("scaled_linear", "linear"):
+        raise UsageError(f"The model's noise schedule {schedule} cannot be trained on.")
+    for setting in ("trained_betas", "rescale_betas_zero_snr"):
+        if scheduler.get(setting):
+            raise UsageError(f"A model whose scheduler sets {setting} cannot be trained on.")
     count = int(str(scheduler.get("num_train_timesteps", 1000)))
     start, end = float(str(scheduler.get("beta_start", 0.00085))), float(str(scheduler.get("beta_end", 0.012)))
-    if scheduler.get("beta_schedule", "scaled_linear") == "scaled_linear":
+    if schedule == "scaled_linear":
         betas = torch.linspace(math.sqrt(start), math.sqrt(end), count, dtype=torch.float64) ** 2
     else:
         betas = torch.linspace(start, end, count, dtype=torch.float64)

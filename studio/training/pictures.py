@@ -71,7 +71,7 @@ def open_pictures(context: Context, settings: TrainSettings) -> tuple[Pictures, 
     if not training:
         raise UsageError(f"{data.name} has no pictures in its split {data.split}.", f"It has {dataset.splits}.")
     if data.limit:
-        training = training[: data.limit]
+        training = _some(training, data.limit, settings.seed)
     try:
         measured = dataset.pictures(held_out_split(dataset, data.validation_split))
     except UsageError:
@@ -85,10 +85,13 @@ def open_pictures(context: Context, settings: TrainSettings) -> tuple[Pictures, 
         )
         kept, aside = split_for_validation(len(training), settings.saving.validation_images, settings.seed)
         training, measured = [training[index] for index in kept], [training[index] for index in aside]
+    if not measured:
+        raise UsageError(f"{data.name} has no picture left to measure on.", "At least two are needed.")
     chosen = _some(measured, settings.saving.validation_images, settings.seed)
     return Pictures(dataset, training, data), Pictures(dataset, chosen, data)
 
 
 def _some(pictures: list[Picture], wanted: int, seed: int) -> list[Picture]:
+    """As many pictures as wanted, by the seed, in the order of their import."""
     order = np.random.Generator(np.random.Philox(key=[seed, 5])).permutation(len(pictures))
     return [pictures[index] for index in sorted(map(int, order[:wanted]))]

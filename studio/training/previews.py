@@ -17,6 +17,8 @@ FIRST_SEED = 1000
 def save_previews(model: DiffusionModel, settings: TrainSettings, run: Path, step: int) -> list[PreviewSaved]:
     """One picture for each preview prompt; preview n always starts from seed 1000 + n."""
     saving = settings.saving
+    if not saving.preview_prompts:
+        return []
     cells = settings.data.size_px // model.reduction
     channels = int(model.unet.config.in_channels)
     prompts = list(saving.preview_prompts)

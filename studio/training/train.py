@@ -1,6 +1,5 @@
 """The training loop: the same for every method, read from top to bottom."""
 
-import os
 import platform
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
+from studio.devices import cpu_threads
 from studio.errors import StudioError
 from studio.events import CheckpointSaved, Phase, PreviewSaved, Started, StepDone, Validated
 from studio.models import checkpoints
@@ -67,10 +67,12 @@ def train(context: Context) -> Done:
 
     def save(step: int) -> None:
         kept = training_tensors(parameters, optimiser, average)
+        check_whole(step, kept)
         facts = task.state() | {"step": step, "threads": threads, "validations": validations} | versions()
         path = with_average(lambda: checkpoints.save(run, step, kept, facts, task.write), average, parameters)
-        best = min(validations, key=lambda one: validations[one], default=step)
-        checkpoints.prune(run, saving.keep_last, [best])
+        there = map(checkpoints.step_of, checkpoints.all_of(run))
+        best = min((one for one in there if one in validations), key=lambda one: validations[one], default=step)
+        checkpoints.prune(run, step, saving.keep_last, [best])
         emit(CheckpointSaved(step, path.relative_to(run).as_posix()))
 
     def show(step: int) -> None:
@@ -107,9 +109,9 @@ def train(context: Context) -> Done:
         # ---- look, show, keep
         if done % saving.validate_every == 0 or done == steps:
             look(done)
-        if done % saving.preview_every == 0 or done == steps or control.take("preview"):
+        if control.take("preview") or done % saving.preview_every == 0 or done == steps:
             show(done)
-        if done % saving.checkpoint_every == 0 or done == steps or control.take("save"):
+        if control.take("save") or done % saving.checkpoint_every == 0 or done == steps:
             save(done)
             saved = done
         if done < steps and context.should_stop(done):
@@ -134,9 +136,7 @@ def open_task(context: Context, settings: TrainSettings) -> Task:
 
 def set_threads(context: Context, recorded: int | None) -> int:
     """Compute with as many threads as the run began with, since sums differ in their last bits otherwise."""
-    wanted = recorded or load(context.workspace.settings_path, WorkspaceSettings).cpu_threads
-    allowed = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-    threads = wanted or allowed or max((os.cpu_count() or 2) - 1, 1)
+    threads = cpu_threads(recorded or load(context.workspace.settings_path, WorkspaceSettings).cpu_threads)
     torch.set_num_threads(threads)
     return threads
 
@@ -145,7 +145,17 @@ def check_finite(step: int, loss: float, norm: float) -> None:
     if not (torch.isfinite(torch.tensor([loss, norm])).all()):
         raise StudioError(
             f"The loss or gradient of step {step} is not a finite number, so the step was not taken.",
-            "Resume from the last checkpoint with a smaller learning rate, or with --set precision=fp32.",
+            "Resuming would repeat it. Begin a new run from this one's last checkpoint with a smaller step: "
+            "--set base=RUN --set learning_rate=…, or try --set precision=fp32.",
+        )
+
+
+def check_whole(step: int, tensors: dict[str, Tensor]) -> None:
+    broken = next((name for name, one in tensors.items() if not torch.isfinite(one).all()), None)
+    if broken:
+        raise StudioError(
+            f"{broken} is no longer finite at step {step}, so it was not saved.",
+            "Begin a new run from this one's last checkpoint with a smaller step: --set base=RUN.",
         )
 
 
@@ -165,7 +175,7 @@ def training_tensors(
     tensors |= optimisers.state_tensors(optimiser, parameters)
     if average:
         tensors |= {f"average.{name}": one for name, one in average.averages.items()}
-    return {name: one.clone().cpu().contiguous() for name, one in tensors.items()}
+    return {name: one.to("cpu", copy=True).contiguous() for name, one in tensors.items()}
 
 
 @torch.no_grad()
