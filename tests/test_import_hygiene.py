@@ -46,7 +46,7 @@ def test_no_light_module_of_the_engine_loads_torch() -> None:
 
 
 def test_the_interface_loads_no_torch() -> None:
-    loaded = loaded_by("screens.app")
+    loaded = loaded_by("screens.app", "screens.shell")
     assert "textual" in loaded
     assert loaded & HEAVY == set()
 

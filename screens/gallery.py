@@ -1,0 +1,269 @@
+"""Gallery: every generated tile with its whole recipe; mark, compare, rate, collect and write out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from screens import run_facts
+from screens.filtering import chosen
+from screens.frame import StudioScreen
+from screens.watching import JobNews
+from screens.widgets.browser import Browser
+from screens.widgets.picture import Picture
+from screens.widgets.picture_grid import Tile
+from screens.widgets.words import Words
+from studio.catalog import Catalog
+from studio.catalog import Tile as CatalogTile
+from studio.display import shown, shown_line
+from studio.errors import StudioError
+from studio.images import read_recipe
+
+# Seconds between two looks at the catalog while tiles come in.
+LOOK_SECONDS = 1.0
+SHOWN_FIRST = ("model", "sampler", "steps", "guidance", "seed", "width_px", "height_px", "label")
+
+
+class TilesRead(Message):
+    """A thread has asked the catalog."""
+
+    def __init__(self, tiles: list[CatalogTile], fault: str = "") -> None:
+        super().__init__()
+        self.tiles, self.fault = tiles, fault
+
+
+class GalleryScreen(StudioScreen):
+    MODE = "gallery"
+    CSS_PATH = "gallery.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", tooltip="Mark this tile for comparing, collecting or writing out"),
+        Binding("c", "compare", "Compare", tooltip="The marked tiles side by side"),
+        Binding("f", "favourite", "Favourite", tooltip="Make it a favourite, or not any more"),
+        Binding("R", "rate", "Rate", tooltip="One to five; then a digit"),
+        Binding("r", "reuse", "Reuse prompt", tooltip="To the prompt screen with this tile's recipe"),
+        Binding("a", "collect", "Collect", tooltip="Put the marked tiles into a collection"),
+        Binding("w", "export", "Write out", tooltip="Export this tile's batch"),
+        Binding("y", "copy_path", "Copy path", show=False, tooltip="Copy the tile's path"),
+        Binding(
+            "slash", "filter", "Filter", key_display="/", tooltip="Words, batch:NAME, class:NAME, is:favourite, !not"
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tiles: list[CatalogTile] = []
+        self._chosen: list[CatalogTile] = []
+        self._marked: list[str] = []
+        self._is_outdated = True
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="body"):
+            with Vertical(id="tiles", classes="frame"):
+                yield Input(placeholder="words, batch:NAME, class:river, is:favourite, !not; esc clears", id="filter")
+                yield Browser((18, 9), "No tiles yet. 4 makes some from a prompt.", id="browser")
+            with Vertical(id="right", classes="frame"):
+                yield Picture(id="large")
+                with VerticalScroll(id="facts"):
+                    yield Words(id="recipe")
+
+    def on_mount(self) -> None:
+        self.query_one("#tiles").border_title = "Gallery"
+        self.query_one("#filter").display = False
+        self.query_one("#facts").can_focus = False
+        self.set_focus(self.query_one(Browser))
+        self.set_interval(LOOK_SECONDS, self._look_again)
+
+    # Showing
+
+    def show_all(self) -> None:
+        self._is_outdated = True
+        self._look_again()
+
+    def show_news(self, news: list[JobNews]) -> None:
+        if any(one.job.section == "batches" for one in news):
+            self._is_outdated = True
+
+    def _look_again(self) -> None:
+        if self._is_outdated and self.is_current:
+            self._is_outdated = False
+            self._read()
+
+    @work(thread=True, exclusive=True, group="read")
+    def _read(self) -> None:
+        try:
+            self.post_message(TilesRead(Catalog(self.studio.workspace).tiles()))
+        except StudioError as error:
+            self.post_message(TilesRead([], error.message))
+
+    def on_tiles_read(self, message: TilesRead) -> None:
+        if message.fault:
+            self.studio.tell(message.fault, severity="error")
+        began = {job.path.name: job.state.started_at for job in self.studio.jobs("batches")}
+        self._tiles = sorted(message.tiles, key=lambda tile: (-began.get(tile.batch, 0.0), tile.batch, tile.number))
+        self._show_tiles(keep_place=True)
+
+    def _show_tiles(self, keep_place: bool = False) -> None:
+        self._chosen = chosen(
+            self._tiles,
+            self.query_one("#filter", Input).value,
+            lambda tile: f"{tile.prompt} {tile.label} {tile.batch}",
+            lambda tile: {
+                "batch": tile.batch,
+                "class": tile.label,
+                "seed": str(tile.seed),
+                "is": "favourite" if tile.favourite else "",
+                "rating": str(tile.rating),
+            },
+        )
+        self._draw(keep_place)
+
+    def _draw(self, keep_place: bool = True) -> None:
+        root, marked = self.studio.workspace.root, set(self._marked)
+        self.query_one(Browser).browse(
+            [Tile(root / tile.path, caption(tile), tile.path in marked) for tile in self._chosen], keep_place
+        )
+        self.refresh_bindings()
+
+    @property
+    def tile(self) -> CatalogTile | None:
+        place = self.query_one(Browser).cursor
+        return self._chosen[place] if place < len(self._chosen) else None
+
+    @on(Browser.Moved)
+    def _show_tile(self, message: Browser.Moved) -> None:
+        marked = f" · {len(self._marked)} marked" if self._marked else ""
+        self.query_one("#tiles").border_subtitle = message.browser.range_in_view + marked if self._chosen else ""
+        tile = self.tile
+        path = self.studio.workspace.root / tile.path if tile else None
+        self.query_one("#large", Picture).show(path)
+        self.query_one("#right").border_title = Content(caption(tile) if tile else "")
+        self.query_one("#recipe", Words).say(recipe_lines(tile, path) if tile and path else Content(""))
+
+    # Keys and messages
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self._show_tiles()
+
+    @on(Input.Submitted, "#filter")
+    def _leave_filter(self) -> None:
+        self.set_focus(self.query_one(Browser))
+
+    @on(Browser.Opened)
+    def _open_picture(self, message: Browser.Opened) -> None:
+        from screens.picture import PictureScreen
+
+        self.app.push_screen(PictureScreen(message.browser.all, message.place))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("mark", "favourite", "rate", "reuse", "collect", "export", "copy_path"):
+            return True if self._chosen else None
+        if action == "compare":
+            return True if len(self._marked) > 1 else None
+        return True
+
+    def action_filter(self) -> None:
+        self.query_one("#filter").display = True
+        self.set_focus(self.query_one("#filter"))
+
+    def action_back(self) -> None:
+        field = self.query_one("#filter", Input)
+        field.value, field.display = "", False
+        self.set_focus(self.query_one(Browser))
+
+    def action_mark(self) -> None:
+        if tile := self.tile:
+            if tile.path in self._marked:
+                self._marked.remove(tile.path)
+            else:
+                self._marked.append(tile.path)
+            self._draw()
+            self.query_one(Browser).action_move(1)
+
+    def action_compare(self) -> None:
+        from screens.picture import CompareScreen
+
+        known = {tile.path: tile for tile in self._tiles}
+        root = self.studio.workspace.root
+        tiles = [Tile(root / path, caption(known[path])) for path in self._marked[:9] if path in known]
+        self.app.push_screen(CompareScreen(tiles))
+
+    def action_favourite(self) -> None:
+        if tile := self.tile:
+            Catalog(self.studio.workspace).set_favourite(tile.path, not tile.favourite)
+            self.show_all()
+
+    def action_rate(self) -> None:
+        from screens.rate import RateScreen
+
+        if tile := self.tile:
+
+            def rated(rating: int | None) -> None:
+                if rating is not None:
+                    Catalog(self.studio.workspace).rate(tile.path, rating)
+                    self.show_all()
+
+            self.app.push_screen(RateScreen(caption(tile)), rated)
+
+    def action_reuse(self) -> None:
+        if tile := self.tile:
+            try:
+                recipe = read_recipe(self.studio.workspace.root / tile.path)
+            except StudioError as error:
+                self.studio.tell_error(error)
+                return
+            self.studio.recipe_to_reuse = recipe
+            self.app.switch_mode("prompt")
+
+    def action_collect(self) -> None:
+        from screens.collect import ask_for_collection
+
+        paths = self._marked or ([self.tile.path] if self.tile else [])
+        ask_for_collection(self.studio, [self.studio.workspace.root / path for path in paths])
+
+    def action_export(self) -> None:
+        from screens.export_form import ask_for_export
+
+        if tile := self.tile:
+            ask_for_export(self.studio, tile.batch)
+
+    def action_copy_path(self) -> None:
+        if tile := self.tile:
+            path = str((self.studio.workspace.root / tile.path).absolute())
+            self.app.copy_to_clipboard(path)
+            self.studio.tell(f"Copied {path}")
+
+
+def caption(tile: CatalogTile) -> str:
+    """The few words under a tile."""
+    signs = ("★" if tile.favourite else "") + (f" {tile.rating}/5" if tile.rating else "")
+    return shown_line(f"{tile.number} {signs} {tile.prompt}", 60)
+
+
+def recipe_lines(tile: CatalogTile, path: Path) -> Content:
+    """Prompt, negative prompt, and how the tile was made."""
+    try:
+        recipe: dict[str, Any] = read_recipe(path)
+    except StudioError as error:
+        return Content(f"{shown(tile.prompt)}\n\n{shown(error.message)}")
+    lines = [Content.assemble(("Prompt", "bold $primary")), Content(f"  {shown(recipe.get('prompt', ''))}")]
+    if recipe.get("negative"):
+        lines += [Content.assemble(("Negative", "bold $primary")), Content(f"  {shown(recipe['negative'])}")]
+    lines.append(Content(""))
+    rows = {"batch": tile.batch, **{key: recipe[key] for key in SHOWN_FIRST if recipe.get(key) not in (None, "")}}
+    rows["file"] = path.name
+    if tile.rating:
+        rows["rating"] = f"{tile.rating} of 5"
+    for key, value in rows.items():
+        text = run_facts.said(value) if key != "seed" else str(value)
+        lines.append(Content.assemble((f"{key.replace('_px', ''):<10}", "$foreground 65%"), shown_line(text, 80)))
+    return Content("\n").join(lines)

@@ -1,0 +1,358 @@
+"""Prompt: what to make, with choices written out, tokens counted and suggestions at hand, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Input, TextArea
+
+from screens import run_facts, wording
+from screens.frame import StudioScreen
+from screens.watching import JobNews, Watched
+from screens.widgets.form import Form
+from screens.widgets.job_table import Column, JobTable
+from screens.widgets.picture_grid import PictureGrid, Tile
+from screens.widgets.words import Words
+from studio.display import shown, shown_line
+from studio.errors import SettingsError, StudioError
+from studio.settings import GenerateSettings
+from studio.workspace import STARTER, Workspace
+
+# Seconds after the last key before the text is looked at.
+REST_SECONDS = 0.4
+SUGGESTIONS = (Column("suggestion", 56), Column("from"))
+HISTORY = (Column("", 1), Column("batch", 16), Column("tiles", 7, right=True), Column("prompt"))
+ASK = "e to write: a satellite image of a {river|canal} delta with sand banks"
+LEFT_OUT = ("batch", "precision")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found out about a prompt."""
+
+    prompts: int
+    tokens: str
+    is_too_long: bool
+    fault: str
+    suggestions: tuple[tuple[str, str], ...]
+
+
+class PromptLooked(Message):
+    """A thread has counted the tokens of a prompt and found suggestions."""
+
+    def __init__(self, looked: Looked) -> None:
+        super().__init__()
+        self.looked = looked
+
+
+class PromptScreen(StudioScreen):
+    MODE = "prompt"
+    CSS_PATH = "prompt.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "ctrl+j,ctrl+enter", "generate", "Generate", key_display="^j", priority=True, tooltip="Make the images"
+        ),
+        Binding("e", "edit", "Edit", tooltip="Write the prompt; esc leaves the editor"),
+        Binding("ctrl+n", "next_suggestion", "Next", key_display="^n", tooltip="The next suggestion", priority=True),
+        Binding(
+            "ctrl+y", "accept", "Accept", key_display="^y", tooltip="Take the suggestion as the prompt", priority=True
+        ),
+        Binding("ctrl+g", "more", "Others", key_display="^g", tooltip="Other suggestions", priority=True),
+        Binding("b", "keep", "Keep", tooltip="Put the prompt into the prompt book"),
+        Binding("f", "full_size", "Full size", show=False, tooltip="The results as large as the screen"),
+        Binding("x", "stop", "Stop", tooltip="Stop making images; what is made stays"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._timer: Timer | None = None
+        self._seed = 0
+        self._suggested: tuple[tuple[str, str], ...] = ()
+        self._batch_in_view: str | None = None
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
+                with Vertical(id="prompt", classes="frame"):
+                    yield TextArea(
+                        id="text", soft_wrap=True, tab_behavior="focus", show_line_numbers=False, placeholder=ASK
+                    )
+                    yield Input(placeholder="negative: what to steer away from", id="negative")
+                    yield Words(id="said")
+                with Vertical(id="suggestions", classes="frame"):
+                    yield JobTable(SUGGESTIONS, id="suggested")
+                with Vertical(id="sampling", classes="frame"):
+                    yield Form(GenerateSettings, {"count": 4}, {"model": self._models()}, LEFT_OUT)
+                    yield Words(id="hint")
+            with Vertical(id="right"):
+                yield PictureGrid(
+                    id="results", classes="frame", empty="Nothing made yet. e writes a prompt, ^j makes images."
+                )
+                with Vertical(id="history", classes="frame"):
+                    yield JobTable(HISTORY, id="batches")
+
+    def _models(self) -> list[str]:
+        return ["starter", *[job.path.name for job in self.studio.jobs("runs")]]
+
+    def on_mount(self) -> None:
+        self.query_one("#prompt").border_title = "Prompt"
+        self.query_one("#suggestions").border_title = "Suggestions"
+        self.query_one("#suggestions").border_subtitle = "^n next  ^y accept  ^g others"
+        self.query_one("#sampling").border_title = "Sampling"
+        self.query_one("#results").border_title = "Result"
+        self.query_one("#history").border_title = "History"
+        self._look_soon()
+
+    # Showing
+
+    def show_all(self) -> None:
+        self._show_history()
+        self._show_results()
+        recipe, self.studio.recipe_to_reuse = self.studio.recipe_to_reuse, None
+        if recipe is not None:
+            self.call_later(self._reuse, recipe)
+
+    def show_news(self, news: list[JobNews]) -> None:
+        if any(one.job.section == "batches" for one in news):
+            self._show_history()
+            self._show_results()
+
+    def _show_history(self) -> None:
+        rows = {}
+        for job in self._batches():
+            images = job.state.images
+            prompt = shown_line(images[-1].prompt if images else "", 60)
+            rows[job.path.name] = (
+                run_facts.symbol(job.state),
+                shown_line(job.path.name, 16),
+                f"{len(images):,}",
+                prompt,
+            )
+        self.query_one("#batches", JobTable).show(rows)
+
+    def _batches(self) -> list[Watched]:
+        return sorted(self.studio.jobs("batches"), key=lambda job: job.state.started_at, reverse=True)
+
+    @property
+    def job(self) -> Watched | None:
+        """The batch in view: the one chosen, else the newest."""
+        batches = self._batches()
+        return next((job for job in batches if job.path.name == self._batch_in_view), batches[0] if batches else None)
+
+    def _show_results(self) -> None:
+        job, grid = self.job, self.query_one("#results", PictureGrid)
+        if job is None:
+            return
+        images = list(job.state.images)[-9:]
+        grid.show([Tile(job.path / one.path, f"seed {one.seed}") for one in images])
+        grid.border_title = Content(f"Result · {shown_line(job.path.name, 30)}")
+        phase = job.state.phase
+        if job.is_live and phase is not None:
+            of = f" {phase.done:,}/{phase.total:,}" if phase.total else ""
+            grid.border_subtitle = Content(f"{shown_line(phase.name, 30)}{of}")
+        else:
+            grid.border_subtitle = Content(f"{wording.count(len(job.state.images), 'tile')} · {job.state.status}")
+        self.refresh_bindings()
+
+    async def _reuse(self, recipe: dict[str, Any]) -> None:
+        """Fill everything from a tile's recipe."""
+        self.query_one("#text", TextArea).text = shown(recipe.get("prompt", ""))
+        self.query_one("#negative", Input).value = shown_line(recipe.get("negative", ""))
+        known = {name: recipe[name] for name in GenerateSettings.model_fields if name in recipe and name != "count"}
+        await self.query_one(Form).fill({"count": 4, **known})
+        self._look_soon()
+
+    # The prompt as it is written
+
+    @on(TextArea.Changed, "#text")
+    @on(Input.Changed, "#negative")
+    def _look_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(REST_SECONDS, self._look_now)
+
+    def _look_now(self) -> None:
+        model = str(self.query_one(Form).values.get("model") or "starter")
+        self._look(self.query_one("#text", TextArea).text, model, self._seed)
+
+    @work(thread=True, exclusive=True, group="look")
+    def _look(self, text: str, model: str, seed: int) -> None:
+        self.post_message(PromptLooked(look_at(self.studio.workspace, text, model, seed)))
+
+    def on_prompt_looked(self, message: PromptLooked) -> None:
+        looked = message.looked
+        said: list[str | tuple[str, str]] = []
+        if looked.fault:
+            said.append((f"! {looked.fault}", "$error"))
+        elif looked.prompts > 1:
+            said.append(f"{{a|b}} makes one prompt for each choice: {looked.prompts} prompts")
+        self.query_one("#said", Words).say(Content.assemble(*said))
+        colour = "bold $error" if looked.is_too_long else ""
+        self.query_one("#prompt").border_subtitle = Content.assemble((looked.tokens, colour))
+        self._suggested = looked.suggestions
+        self.query_one("#suggested", JobTable).show(
+            {
+                str(place): (shown_line(text, 200), shown_line(source, 24))
+                for place, (text, source) in enumerate(self._suggested)
+            }
+        )
+
+    # Keys and messages
+
+    @on(Form.FieldFocused)
+    def _explain(self, message: Form.FieldFocused) -> None:
+        self.query_one("#hint", Words).say(Content(shown_line(message.help)))
+
+    @on(Input.Blurred)
+    def _look_for_model(self) -> None:
+        self._look_soon()
+
+    @on(JobTable.RowHighlighted, "#batches")
+    def _look_at_batch(self, event: JobTable.RowHighlighted) -> None:
+        if self.query_one("#batches").has_focus:
+            self._batch_in_view = event.row_key.value
+            self._show_results()
+
+    @on(JobTable.RowSelected, "#suggested")
+    def _take_suggestion(self) -> None:
+        self.action_accept()
+
+    @on(JobTable.RowSelected, "#batches")
+    def _take_prompt(self, event: JobTable.RowSelected) -> None:
+        job = self.job
+        if job is not None and job.state.images:
+            self.query_one("#text", TextArea).text = shown(job.state.images[-1].prompt)
+
+    @on(PictureGrid.Chosen)
+    def _open_result(self, message: PictureGrid.Chosen) -> None:
+        from screens.picture import PictureScreen
+
+        self.app.push_screen(PictureScreen(message.grid.tiles, message.place))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "stop" and self.is_mounted:
+            return True if self.job and self.job.is_live else None
+        if action == "full_size" and self.is_mounted:
+            return True if self.query_one("#results", PictureGrid).tiles else None
+        return True
+
+    def action_edit(self) -> None:
+        self.set_focus(self.query_one("#text"))
+
+    def action_full_size(self) -> None:
+        from screens.picture import PictureScreen
+
+        self.app.push_screen(PictureScreen(self.query_one("#results", PictureGrid).tiles))
+
+    def action_next_suggestion(self) -> None:
+        table = self.query_one("#suggested", JobTable)
+        if table.row_count:
+            table.move_cursor(row=(table.cursor_row + 1) % table.row_count)
+
+    def action_accept(self) -> None:
+        place = self.query_one("#suggested", JobTable).row_in_view
+        if place is not None:
+            editor = self.query_one("#text", TextArea)
+            editor.text = shown(self._suggested[int(place)][0])
+            editor.move_cursor(editor.document.end)
+
+    def action_more(self) -> None:
+        self._seed += 1
+        self._look_now()
+
+    def action_stop(self) -> None:
+        if job := self.job:
+            self.studio.ask(job.watch.folder, "stop")
+
+    def action_keep(self) -> None:
+        from studio.prompts.book import Prompt, add_prompts
+
+        text = self.query_one("#text", TextArea).text.strip()
+        if not text:
+            self.studio.tell("e writes one.", "There is no prompt to keep", "warning")
+            return
+        try:
+            add_prompts(self.studio.workspace, [Prompt(prompt=text, negative=self.query_one("#negative", Input).value)])
+        except StudioError as error:
+            self.studio.tell_error(error)
+            return
+        self.studio.tell("The prompt is in the prompt book.")
+
+    def action_generate(self) -> None:
+        from studio import requests
+
+        form = self.query_one(Form)
+        settings = form.check()
+        text = " ".join(self.query_one("#text", TextArea).text.split())
+        if not isinstance(settings, GenerateSettings):
+            return
+        if not text:
+            self.studio.tell("e writes one.", "There is no prompt yet", "warning")
+            return
+        try:
+            source = requests.PromptSource(prompt=text, negative=self.query_one("#negative", Input).value)
+            tiles = requests.tiles_of(self.studio.workspace, source, settings.count, settings.seed)
+            job = requests.generate_job(self.studio.workspace, settings, tiles, device=self.studio.session.device)
+        except SettingsError as error:
+            form.mark(dict(error.faults))
+        except StudioError as error:
+            self.studio.tell_error(error)
+        else:
+            self._batch_in_view = job.folder.path.name
+            self.studio.start(job)
+            self.studio.tell(f"Making {wording.count(len(tiles), 'image')} as {job.folder.path.name}.")
+
+
+def look_at(workspace: Workspace, text: str, model: str, seed: int) -> Looked:
+    """Write out choices, count tokens as the model would, and find suggestions; runs on a thread."""
+    from studio.prompts import choices
+
+    fault, prompts = "", [text]
+    try:
+        prompts = choices.expand(text)
+    except StudioError as error:
+        fault = error.message
+    tokens, is_too_long = _count_tokens(workspace, prompts, model)
+    return Looked(len(prompts), tokens, is_too_long, fault, _suggestions(workspace, text, seed))
+
+
+def _count_tokens(workspace: Workspace, prompts: list[str], model: str) -> tuple[str, bool]:
+    from studio.prompts import tokens
+
+    try:
+        folder = model_folder(workspace, model)
+        most = max((tokens.count(prompt, folder) for prompt in prompts[:64]), key=lambda one: one.used, default=None)
+    except (StudioError, OSError):
+        return "", False
+    return (f"{most.used} / {most.limit} tokens", most.used > most.limit) if most else ("", False)
+
+
+def model_folder(workspace: Workspace, model: str) -> Path:
+    """The folder whose tokenizer a model uses: a run has that of its base."""
+    for _ in range(10):
+        try:
+            run = workspace.run(model.partition("@")[0])
+        except StudioError:
+            break
+        model = run_facts.setting(run, "base")
+    return Path(model) if Path(model).is_dir() else STARTER
+
+
+def _suggestions(workspace: Workspace, text: str, seed: int) -> tuple[tuple[str, str], ...]:
+    from studio.prompts.suggest import suggest
+
+    try:
+        found = suggest(workspace, like=text.strip(), n=6, seed=seed)
+    except StudioError:
+        return ()
+    return tuple((one.text, one.source) for one in found)

@@ -1,0 +1,259 @@
+"""A form made from settings: one line a field, and every wrong field marked at once."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from textual import events, on
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Static
+
+from screens.widgets.words import Words
+from studio.config import faults_of, merged
+from studio.display import shown, shown_line
+
+SEPARATOR = "; "
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a form: where its value belongs, and what a person should know."""
+
+    path: tuple[str, ...]
+    annotation: Any
+    default: Any
+    help: str
+
+    @property
+    def label(self) -> str:
+        return self.path[-1].replace("_px", "").replace("_", " ")
+
+    @property
+    def choices(self) -> list[str]:
+        """The words that are allowed, where only some are."""
+        return choices_of(self.annotation)
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.annotation) is tuple
+
+    def text(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, list | tuple):
+            return SEPARATOR.join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    def value(self, text: str) -> Any:
+        """What the text stands for, left to the settings to check; None where the field takes its default."""
+        text = text.strip()
+        if self.is_list:
+            return [part.strip() for part in text.split(SEPARATOR.strip()) if part.strip()]
+        return None if not text and self.default is None else text
+
+
+def choices_of(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(one) for one in get_args(annotation)]
+    if get_origin(annotation) in (Union, types.UnionType, tuple):
+        return [choice for one in get_args(annotation) for choice in choices_of(one)]
+    return ["true", "false"] if annotation is bool else []
+
+
+def entries_of(model: type[BaseModel], values: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[Entry]:
+    """The fields of a model in order, those of models inside it after their heading's path."""
+    entries = []
+    for name, field in model.model_fields.items():
+        inner = inner_model(field, values.get(name))
+        path = (*parents, name)
+        if inner is None:
+            entries.append(Entry(path, field.annotation, field.get_default(), field.description or ""))
+        else:
+            below = values.get(name)
+            entries += entries_of(inner, below if isinstance(below, Mapping) else {}, path)
+    return entries
+
+
+def inner_model(field: FieldInfo, value: Any) -> type[BaseModel] | None:
+    """The model of a field that holds one; of a choice of models the one that the value names."""
+    annotation = field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    models = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    if not models or not isinstance(field.discriminator, str):
+        return None
+    name = value.get(field.discriminator) if isinstance(value, Mapping) else None
+    return next((one for one in models if one.model_fields[field.discriminator].default == name), models[0])
+
+
+def discriminators(model: type[BaseModel]) -> dict[tuple[str, ...], list[str]]:
+    """For each field that holds a choice of models: the path of the name that chooses, and the names."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.discriminator, str):
+            models = [one for one in get_args(field.annotation) if issubclass(one, BaseModel)]
+            found[(name, field.discriminator)] = [str(one.model_fields[field.discriminator].default) for one in models]
+    return found
+
+
+class Field(Horizontal):
+    """A label, a place to write, and what is wrong with it."""
+
+    DEFAULT_CSS = """
+    Field { height: 1; }
+    Field > .label { width: 20; color: $foreground 65%; }
+    Field > Input { width: 1fr; min-width: 14; }
+    Field > .fault { width: auto; max-width: 50%; padding: 0 1; color: $error; }
+    Field.-wrong > .label { color: $error; text-style: bold; }
+    """
+
+    def __init__(self, entry: Entry, value: str, choices: list[str]) -> None:
+        super().__init__()
+        self.entry = entry
+        self._value, self._choices = shown(value), choices
+
+    def compose(self) -> Any:
+        yield Static(Content(f"  {self.entry.label}"), classes="label")
+        suggester = SuggestFromList(self._choices, case_sensitive=False) if self._choices else None
+        yield Input(self._value, suggester=suggester, select_on_focus=False)
+        yield Words(classes="fault")
+
+    @property
+    def text(self) -> str:
+        return self.query_one(Input).value
+
+    def mark(self, fault: str) -> None:
+        """Say what is wrong, or nothing where the field is right."""
+        self.set_class(bool(fault), "-wrong")
+        self.query_one(".fault", Words).say(Content(f"! {shown_line(fault, 60)}" if fault else ""))
+
+
+class Form(VerticalScroll, can_focus=False):
+    """The fields of one kind of settings."""
+
+    DEFAULT_CSS = """
+    Form { height: 1fr; }
+    Form > .heading { color: $primary; text-style: bold; }
+    """
+
+    @dataclass
+    class FieldFocused(Message):
+        """A field got the focus; `help` says what it is for."""
+
+        help: str
+
+    @dataclass
+    class FaultsFound(Message):
+        """The form was checked; so many of its fields are wrong."""
+
+        count: int
+
+    def __init__(
+        self,
+        model: type[BaseModel],
+        values: Mapping[str, Any],
+        choices: Mapping[str, list[str]] | None = None,
+        leave_out: tuple[str, ...] = (),
+        *,
+        id: str | None = None,
+    ) -> None:
+        super().__init__(id=id)
+        self._model, self._values = model, dict(values)
+        self._choices, self._leave_out = dict(choices or {}), leave_out
+
+    def compose(self) -> Any:
+        heading: tuple[str, ...] = ()
+        names = discriminators(self._model)
+        for entry in entries_of(self._model, self._values):
+            if ".".join(entry.path) in self._leave_out or entry.path[0] in self._leave_out:
+                continue
+            if entry.path[:-1] != heading:
+                heading = entry.path[:-1]
+                yield Static(Content(heading[-1].capitalize()), classes="heading")
+            value: Any = self._values
+            for part in entry.path:
+                value = value.get(part, entry.default) if isinstance(value, Mapping) else entry.default
+            choices = self._choices.get(".".join(entry.path)) or names.get(entry.path) or entry.choices
+            yield Field(entry, entry.text(value), choices)
+
+    async def fill(self, values: Mapping[str, Any]) -> None:
+        """Show other values."""
+        self._values = dict(values)
+        await self.recompose()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the fields say, nested, over what the form does not show."""
+        written: dict[str, Any] = {}
+        for field in self.query(Field):
+            place = written
+            *parents, last = field.entry.path
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = field.entry.value(field.text)
+        return merged(self._values, written)
+
+    def check(self) -> BaseModel | None:
+        """The settings, or None after marking every field that is wrong."""
+        try:
+            settings = self._model.model_validate(self.values)
+        except ValidationError as error:
+            self.mark(dict(faults_of(error)))
+            return None
+        self.mark({})
+        return settings
+
+    def mark(self, faults: Mapping[str, str]) -> None:
+        """Say beside each field what is wrong with it, and go to the first."""
+        fields = list(self.query(Field))
+        rest = dict(faults)
+        wrong = []
+        for field in fields:
+            path = ".".join(field.entry.path)
+            mine = next((key for key in rest if key == path or key.startswith(path + ".") or _same(key, path)), None)
+            field.mark(_in_short(rest.pop(mine), field) if mine is not None else "")
+            if mine is not None:
+                wrong.append(field)
+        if wrong:
+            wrong[0].query_one(Input).focus()
+        self.post_message(self.FaultsFound(len(faults)))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        field = event.widget.parent
+        if isinstance(field, Field):
+            choices = f" One of: {', '.join(field._choices[:12])}." if field._choices else ""
+            several = " Several, with ; between them." if field.entry.is_list else ""
+            self.post_message(self.FieldFocused(f"{field.entry.help}{several}{choices}"))
+
+    @on(Input.Blurred)
+    async def _show_other_choice(self, event: Input.Blurred) -> None:
+        """Another method has other fields."""
+        field = event.input.parent
+        if not isinstance(field, Field) or field.entry.path not in discriminators(self._model):
+            return
+        names = discriminators(self._model)[field.entry.path]
+        name, parent = field.text.strip(), field.entry.path[0]
+        before = self._values.get(parent, {})
+        if name in names and name != (before.get(field.entry.path[1]) if isinstance(before, Mapping) else None):
+            await self.fill({**self.values, parent: {field.entry.path[1]: name}})
+
+
+def _same(fault: str, path: str) -> bool:
+    """Whether pydantic's path of a fault, which names the chosen model on the way, means this field."""
+    parts, wanted = fault.split("."), path.split(".")
+    return len(parts) == len(wanted) + 1 and parts[0] == wanted[0] and parts[2:] == wanted[1:]
+
+
+def _in_short(fault: str, field: Field) -> str:
+    """The fault without what is to be seen in the field anyway."""
+    if field._choices and "must be" in fault:
+        return " ".join(field._choices[:8])
+    return fault.partition(" (given:")[0]

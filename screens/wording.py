@@ -1,0 +1,106 @@
+"""Numbers, times and sizes as the screens say them."""
+
+from studio.display import shown_line
+from studio.errors import StudioError
+from studio.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    MetricMeasured,
+    Paused,
+    PreviewSaved,
+    Refused,
+    Resumed,
+    Started,
+    Validated,
+    Warned,
+)
+from studio.runs import RunState
+
+KIND_VERBS = {
+    "import": "Import", "train": "Training", "generate": "Generation", "evaluate": "Evaluation",
+    "downstream": "Classifier", "export": "Export",
+}  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """1h 02m, 18m 44s, 9s."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+def time_left(seconds: float) -> str:
+    """One short figure: 2h 10m left, 18m left, 40s left."""
+    if seconds >= 3600:
+        return f"{duration(seconds)} left"
+    return f"{int(seconds // 60)}m left" if seconds >= 60 else f"{int(seconds)}s left"
+
+
+def gigabytes(size_bytes: float) -> str:
+    return f"{size_bytes / 1e9:.1f}" if size_bytes < 100e9 else f"{size_bytes / 1e9:.0f}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """1 run, 2 runs, 1,820 tiles."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def bar(share: float, width: int) -> tuple[str, str]:
+    """(full, rest) of a thin bar of `width` cells."""
+    full = round(min(max(share, 0.0), 1.0) * width)
+    return "━" * full, "─" * (width - full)
+
+
+def block_bar(share: float, width: int) -> str:
+    """A bar of eighths of a cell."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def progress(state: RunState) -> tuple[int, int]:
+    """(done, of how many) of a job, in steps or pieces; (0, 0) where it is not known yet."""
+    if state.phase is not None and state.phase.total:
+        return state.phase.done, state.phase.total
+    return state.step, state.steps
+
+
+def title_of(state: RunState) -> str:
+    """0007 lora for a run, the folder's name for other jobs."""
+    number = state.folder.path.name.partition("-")[0]
+    return shown_line(
+        f"{number} {state.folder.name}" if state.folder.number is not None else state.folder.path.name, 40
+    )
+
+
+def error_text(error: StudioError) -> str:
+    return f"{error.message}\n{error.hint}".strip()
+
+
+def in_words(event: Event) -> str:
+    """One line of the event log."""
+    match event:
+        case Started():
+            again = f"resumed from step {event.from_step:,}" if event.from_step else "started"
+            return f"{again} on {event.device}"
+        case Validated():
+            return f"validation loss {event.loss:.4f} @ {event.step:,}" + ("  best" if event.best else "")
+        case PreviewSaved():
+            return f"preview saved @ {event.step:,}"
+        case CheckpointSaved():
+            return f"checkpoint saved @ {event.step:,}"
+        case MetricMeasured():
+            return f"{event.name} {event.value:.4g}" + (f" @ {event.step:,}" if event.step is not None else "")
+        case Refused():
+            return f"refused {event.file}: {event.reason}"
+        case Warned():
+            return f"{event.message} {event.hint}".strip()
+        case Paused():
+            return f"paused @ {event.step:,}"
+        case Resumed():
+            return f"resumed @ {event.step:,}"
+        case Finished():
+            return f"{event.outcome}" + (f": {event.message}" if event.message else "")
+        case _:
+            return type(event).__name__

@@ -1,0 +1,70 @@
+from typing import Any
+
+import pytest
+from textual.app import App
+from textual.widgets import Input
+
+from screens.widgets.form import Field, Form, entries_of
+from studio.settings import ImportSettings, TrainSettings
+
+VALUES: dict[str, Any] = TrainSettings().model_dump(mode="json")
+
+
+class FormApp(App[None]):
+    def compose(self) -> Any:
+        yield Form(TrainSettings, VALUES)
+
+
+def field(app: App[None], path: str) -> Field:
+    return next(one for one in app.query(Field) if ".".join(one.entry.path) == path)
+
+
+def write(app: App[None], path: str, text: str) -> None:
+    field(app, path).query_one(Input).value = text
+
+
+async def test_every_wrong_field_is_marked_at_once() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)):
+        write(app, "optimiser.batch", "0")
+        write(app, "optimiser.precision", "bf17")
+        write(app, "method.rank", "many")
+        write(app, "seed", "-1")
+        assert app.query_one(Form).check() is None
+        wrong = {".".join(one.entry.path) for one in app.query(Field) if one.has_class("-wrong")}
+        assert wrong == {"optimiser.batch", "optimiser.precision", "method.rank", "seed"}
+        write(app, "optimiser.batch", "2")
+        write(app, "optimiser.precision", "fp32")
+        write(app, "method.rank", "8")
+        write(app, "seed", "7")
+        settings = app.query_one(Form).check()
+        assert isinstance(settings, TrainSettings)
+        assert (settings.optimiser.batch, settings.seed, settings.method.rank) == (2, 7, 8)  # type: ignore[union-attr]
+        assert not app.query(".-wrong")
+
+
+async def test_an_untouched_form_gives_back_the_settings_it_was_filled_with() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)):
+        assert app.query_one(Form).check() == TrainSettings()
+
+
+async def test_another_method_has_other_fields() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        assert field(app, "method.rank")
+        field(app, "method.name").query_one(Input).focus()
+        write(app, "method.name", "full")
+        await pilot.press("tab")
+        await pilot.pause()
+        paths = {".".join(one.entry.path) for one in app.query(Field)}
+        assert "method.rank" not in paths
+        settings = app.query_one(Form).check()
+        assert isinstance(settings, TrainSettings)
+        assert settings.method.name == "full"
+
+
+@pytest.mark.parametrize("name", ["source", "format", "classes", "link"])
+def test_a_field_carries_the_help_of_its_setting(name: str) -> None:
+    entry = next(one for one in entries_of(ImportSettings, {}) if one.path == (name,))
+    assert entry.help.endswith((".", "looks."))
