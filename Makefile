@@ -6,20 +6,19 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 STUDIO    := $(BIN)/rs-studio
 
-RECIPE    ?= aid-mountain
+RECIPE    ?= lora
 DATA      ?=
 MODEL     ?= starter
 PROMPT    ?= satellite image of mountains
 COUNT     ?= 6
-BASE      ?= stable-diffusion-v1-5/stable-diffusion-v1-5
-RSICD     ?= ../shared/data/rsicd
+RSICD     ?=
 export PROMPT
 
 # Compiled files are what makes the second start fast: a setting of the caller that forbids them is not passed on.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help studio test check fix build image bash train inference preload-model starter clean
+.PHONY: help studio test check fix build image bash train inference starter clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,15 +55,13 @@ train: $(VENV)/.studio  ## Train RECIPE on DATA, a data set of WS
 inference: $(VENV)/.studio  ## Generate COUNT tiles of PROMPT with MODEL
 	$(STUDIO) "$(WS)" generate --model "$(MODEL)" --prompt "$$PROMPT" --count $(COUNT)
 
-preload-model: $(VENV)/.studio  ## Download BASE (half of it is enough: safetensors only) into WS/models
-	$(STUDIO) "$(WS)" init
-	$(BIN)/hf download "$(BASE)" --local-dir "$(WS)/models/$(notdir $(BASE))" \
-	  --include model_index.json --include '*/*.json' --include '*/*.txt' --include '*/*.safetensors' \
-	  --exclude '*.fp16.*' --exclude '*.non_ema.*' --exclude 'safety_checker/*'
-
-starter: $(VENV)/.studio  ## Train the starter model again, from RSICD in the hub's layout
-	$(STUDIO) ./starter-workspace import "$(RSICD)" --as rsicd
+starter: $(VENV)/.studio  ## Train the starter model again from RSICD, a folder in the hub's layout: three hours on two cores
+	@$(if $(RSICD),,$(error RSICD is missing: make starter RSICD=folder with data/train-00000-of-00001.parquet))
+	$(STUDIO) ./starter-workspace import "$(RSICD)" --as rsicd --hold-out 500
+	$(STUDIO) ./starter-workspace train --recipe starter-autoencoder --data rsicd --name starter-autoencoder
 	$(STUDIO) ./starter-workspace train --recipe starter --data rsicd --name starter
+	cp -r ./starter-workspace/runs/*-starter/checkpoints/step-001900/model/. workspace_template/models/starter/
+	chmod -R a+r workspace_template/models/starter
 
 clean:  ## Remove what was built and cached; .venv and workspaces stay
 	rm -rf build dist .import_linter_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache snapshot_report.html

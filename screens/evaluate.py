@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -215,7 +216,7 @@ def row(job: Watched, protocols: dict[str, str]) -> tuple[str | Text, ...]:
 
 
 def report(job: Watched) -> Content:
-    """Every figure with all that is needed to believe it, then the written report."""
+    """Every figure with all that is needed to believe it, then what the written report says beside its tables."""
     state = job.state
     lines: list[Content] = []
     if state.finished is not None and state.status == "failed":
@@ -234,7 +235,8 @@ def report(job: Watched) -> Content:
         text = (job.path / "report.md").read_text("utf-8", "replace")
     except OSError:
         text = "" if state.metrics or not job.is_live else "Measuring…"
-    return Content("\n").join([*lines, Content(""), Content(shown(text))])
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    return Content("\n").join([*lines, Content(""), Content(re.sub(r"\n{3,}", "\n\n", shown(prose)))])
 
 
 def pair(workspace: Workspace, path: Path) -> list[Tile]:

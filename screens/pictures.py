@@ -66,7 +66,7 @@ class Pictures:
         threading.Thread(target=self._work, name="pictures", daemon=True).start()
         if self._setting in ("sixel", "halfcell", "off"):
             self._choose(self._setting)  # type: ignore[arg-type]
-        elif self._setting == "kitty" or app.is_headless:
+        elif app.is_headless:
             self._choose("halfcell")
         elif self.protocol == "wait":
             app.set_timer(WAIT_SECONDS, self._stop_waiting)

@@ -53,7 +53,7 @@ def _settings(workspace: Workspace) -> Iterator[Problem]:
     for path in [workspace.settings_path, *of_jobs, *books, *titles]:
         if path.is_file():
             try:
-                tomli.loads(path.read_text("utf-8"))
+                tomli.loads(path.read_text("utf-8", "surrogateescape"))
             except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError):
                 yield Problem(path, "not readable as TOML")
 
@@ -95,11 +95,7 @@ def _finished_folder(folder: Path, deep: bool) -> Iterator[Problem]:
 
 
 def _manifest(folder: Path, deep: bool) -> Iterator[Problem]:
-    try:
-        faults = files.manifest_faults(folder, deep)
-    except (KeyError, TypeError, AttributeError):
-        faults = [(folder / files.MANIFEST, "changed")]
-    for path, kind in faults:
+    for path, kind in files.manifest_faults(folder, deep):
         yield Problem(path, kind)
 
 

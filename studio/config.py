@@ -31,7 +31,7 @@ class WorkspaceSettings(Model):
     """Where jobs run unless they say otherwise: auto, cpu, cuda:0, …"""
     theme: str = "studio"
     """Colours of the interface: any of Textual's themes, or studio."""
-    pictures: str = Field("auto", pattern=r"^(auto|sixel|kitty|halfcell|off)$")
+    pictures: str = Field("auto", pattern=r"^(auto|sixel|halfcell|off)$")
     """How pictures are drawn in the terminal."""
     cpu_threads: int = Field(0, ge=0, le=1024)
     """Threads a CPU job computes with; 0 leaves one core for the interface."""

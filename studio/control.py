@@ -1,5 +1,6 @@
 """Requests to a job, from this process or from another: pause, resume, stop, save, preview."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Literal, get_args
@@ -62,13 +63,17 @@ class Control:
     def _read_file(self) -> None:
         if self._path is None:
             return
+        # Taken away before it is read, so that a request that comes meanwhile is not deleted unread.
+        taken = self._path.with_name(f"{files.TEMPORARY}{os.getpid()}-{self._path.name}-taken")
         try:
-            word = self._path.read_text().strip()
-            self._path.unlink()
+            self._path.rename(taken)
+            words = taken.read_text("utf-8", "replace").split()
+            taken.unlink()
         except OSError:
             return
-        if word in REQUESTS:
-            self.ask(word)
+        for word in words:
+            if word in REQUESTS:
+                self.ask(word)
 
 
 def ask_elsewhere(folder: Path, request: Request) -> None:

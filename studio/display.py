@@ -5,7 +5,7 @@ import re
 # C0 but tab and newline, DEL, C1, line and paragraph separators, bidirectional controls, byte-order mark, lone
 # surrogates, and the invisible format characters that hide text (zero width, tags).
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 

@@ -1,5 +1,6 @@
 """A job's journal: one JSON line for each event, appended by whoever holds its lock and read by anyone."""
 
+import errno
 import fcntl
 import json
 import os
@@ -24,17 +25,17 @@ class Journal:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         if not _lock(self._descriptor):
             os.close(self._descriptor)
-            raise UsageError(
-                f"{path.parent.name} is being worked on by another process.",
-                f"Steer it with: rs-studio WS control {path.parent.name} stop",
-            )
+            raise being_worked_on(path.parent)
         # One write per event, so a killed run leaves at most half a line, closed off here.
         close_torn_line(self._descriptor)
 
     def write(self, event: Event) -> None:
         record = to_record(event)
         record["time"] = round(time.time(), 3)
-        os.write(self._descriptor, json_line(record))
+        line = json_line(record)
+        if os.write(self._descriptor, line) < len(line):
+            close_torn_line(self._descriptor)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
         os.fsync(self._descriptor)
@@ -62,6 +63,15 @@ class JournalReader:
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [pair for line in lines if (pair := _parse(line))]
+
+
+def being_worked_on(folder: Path) -> UsageError:
+    """What to say to whoever wants to work where someone does."""
+    is_run = folder.parent.name == "runs"
+    return UsageError(
+        f"{folder.name} is being worked on by another process.",
+        f"Steer it with: rs-studio WS control {folder.name} stop" if is_run else "Wait until it has ended.",
+    )
 
 
 def is_locked(path: Path) -> bool:
@@ -95,5 +105,5 @@ def _parse(line: bytes) -> tuple[float, Event] | None:
         record: Any = json.loads(line)
         event = from_record(record) if isinstance(record, dict) else None
         return (float(record.get("time", 0.0)), event) if event is not None else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

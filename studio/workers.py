@@ -49,10 +49,16 @@ class DeviceWorker:
         while (item := self._queue.get()) is not None:
             job, control, watch = item
             try:
-                execute(job, control, watch)
-            except StudioError as error:
-                watch(Finished("failed", error.message, error.hint, error.exit_code))
+                self._do(job, control, watch)
             finally:
                 with self._idle:
                     self._waiting -= 1
                     self._idle.notify_all()
+
+    def _do(self, job: Job, control: Control, watch: Callable[[Event], None]) -> None:
+        try:
+            execute(job, control, watch)
+        except StudioError as error:
+            watch(Finished("failed", error.message, error.hint, error.exit_code))
+        except Exception as error:  # such as a journal on a full disk; the jobs that wait are still to be done
+            watch(Finished("failed", f"{type(error).__name__}: {error}", exit_code=1))

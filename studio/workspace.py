@@ -1,8 +1,11 @@
 """A workspace folder: found, made from the template, and where everything in it lies."""
 
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +80,17 @@ class Workspace:
 
     def run(self, name: str) -> Path:
         """The folder of a run given by its number, its name, or a folder."""
-        folders = {path.name: path for path in numbered_folders(self.runs)}
-        for folder_name, path in folders.items():
-            number, _, short = folder_name.partition("-")
-            if name in (folder_name, short) or (name.isdigit() and int(name) == int(number)):
-                return path
-        given = Path(name)
-        if given.is_dir() and given.resolve().parent == self.runs.resolve():
-            return self.runs / given.resolve().name
-        raise unknown("run", name, [folder.partition("-")[2] for folder in folders])
+        found = numbered_folders(self.runs)
+        numbers = {str(int(path.name.partition("-")[0])): path for path in found}
+        names = {path.name.partition("-")[2]: path for path in found}
+        number = str(int(name)) if name.isascii() and name.isdecimal() else ""
+        for known, given in (({path.name: path for path in found}, name), (numbers, number), (names, name)):
+            if given and given in known:
+                return known[given]
+        folder = Path(name)
+        if name and folder.is_dir() and folder.resolve().parent == self.runs.resolve():
+            return self.runs / folder.resolve().name
+        raise unknown("run", name, names)
 
     def taken_names(self) -> dict[str, Path]:
         """Every name in use over data sets, runs, batches and collections, with its folder."""
@@ -102,11 +107,12 @@ def folders(parent: Path) -> list[Path]:
 
 def numbered_folders(parent: Path) -> list[Path]:
     """Folders named like 0007-lora, oldest first."""
-    return [path for path in folders(parent) if re.match(r"\d{4,}(-|$)", path.name)]
+    found = [path for path in folders(parent) if re.match(r"\d{4,}(-|$)", path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
 
 
 def next_numbered(parent: Path, name: str = "") -> Path:
-    """Make and return the next folder named like 0007-lora; the number is never given twice."""
+    """Make and return the next folder named like 0007-lora; within `naming` no number is given twice."""
     parent.mkdir(parents=True, exist_ok=True)
     while True:
         last = max((int(path.name.partition("-")[0]) for path in numbered_folders(parent)), default=0)
@@ -166,7 +172,7 @@ def can_hold_workspace(root: Path) -> None:
     Raises:
         UsageError: the path is a file, a folder of other things, or may not be written to.
     """
-    if root.exists() and not root.is_dir():
+    if os.path.lexists(root) and not root.is_dir():
         raise UsageError(f"{root} is a file, not a workspace folder.", "Name a folder.")
     if root.is_dir() and not (root / SETTINGS).is_file() and not _only_template(root):
         raise UsageError(
@@ -199,6 +205,24 @@ def make_workspace(root: Path) -> Workspace:
     # Last, as it is what makes the folder a workspace.
     files.write_bytes(root / SETTINGS, (TEMPLATE / SETTINGS).read_bytes())
     return Workspace(root)
+
+
+@contextmanager
+def naming(workspace: Workspace) -> Iterator[None]:
+    """Make the workspace if need be; nobody else takes a name or number in it until the block ends.
+
+    Raises:
+        UsageError: as `can_hold_workspace`.
+    """
+    make_workspace(workspace.root)
+    path = workspace.settings_path
+    # NFS locks only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _named(parent: Path, kind: str, name: str) -> Path:

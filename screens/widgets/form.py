@@ -104,6 +104,11 @@ def discriminators(model: type[BaseModel]) -> dict[tuple[str, ...], list[str]]:
     return found
 
 
+def empty_means(help: str) -> str:
+    """What a field says while nothing is written in it, taken from the end of its help."""
+    return help.partition("mpty takes ")[2].rstrip(".")
+
+
 class Field(Horizontal):
     """A label, a place to write, and what is wrong with it."""
 
@@ -123,7 +128,7 @@ class Field(Horizontal):
     def compose(self) -> Any:
         yield Static(Content(f"  {self.entry.label}"), classes="label")
         suggester = SuggestFromList(self._choices, case_sensitive=False) if self._choices else None
-        yield Input(self._value, suggester=suggester, select_on_focus=False)
+        yield Input(self._value, empty_means(self.entry.help), suggester=suggester, select_on_focus=False)
         yield Words(classes="fault")
 
     @property

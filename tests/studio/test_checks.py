@@ -87,7 +87,7 @@ def test_damaged_manifests_settings_and_records_are_named(workspace: Workspace) 
     assert names(workspace, check(workspace)) == [
         ("prompts/book.toml", "not readable as TOML"),
         ("ratings.jsonl", "1 damaged line"),
-        ("datasets/set/manifest.json", "changed"),
+        ("datasets/set/manifest.json", "no manifest"),
         ("batches/ice/manifest.json", "no manifest"),
     ]
 

@@ -1,0 +1,238 @@
+from pathlib import Path
+
+import pytest
+
+from studio import config, jobs, requests
+from studio.control import Control
+from studio.errors import SettingsError, UsageError
+from studio.events import Finished, Started
+from studio.jobs import Done, execute
+from studio.journal import Journal
+from studio.requests import PromptSource
+from studio.settings import (
+    DownstreamSettings,
+    EvaluateSettings,
+    ExportSettings,
+    GenerateSettings,
+    ImportSettings,
+    TrainSettings,
+)
+from studio.workspace import Workspace, make_workspace
+from tests.studio.listing import listing
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace with a data set of fourteen pictures, where all other work is done as soon as it begins."""
+    workspace = make_workspace(tmp_path / "ws")
+    job = requests.import_job(workspace, ImportSettings(source="demo:14", name="demo", hold_out=4))
+    execute(job, Control())
+    for kind in ("train", "generate"):
+        monkeypatch.setitem(jobs.KINDS, kind, _done)
+    return workspace
+
+
+def _done(context: jobs.Context) -> Done:
+    context.emit(Started("train", context.device))
+    return Done({})
+
+
+def tiles(workspace: Workspace, count: int = 2) -> list[requests.PlannedTile]:
+    return requests.tiles_of(workspace, PromptSource(prompt="a river"), count, 42)
+
+
+def training(**settings: object) -> TrainSettings:
+    return TrainSettings.model_validate({"data": {"name": "demo"}, **settings})
+
+
+# Recipes
+
+
+def test_a_recipe_is_found_by_name_or_file_and_takes_settings_over_it(workspace: Workspace) -> None:
+    by_name = requests.load_recipe(workspace, "lora", "demo", ["steps=7", "rank=2"])
+    by_file = requests.load_recipe(workspace, str(workspace.recipes / "lora.toml"), "demo", ["steps=7", "rank=2"])
+    assert by_name == by_file
+    assert by_name.optimiser.steps == 7
+    assert by_name.data.name == "demo"
+
+
+def test_every_recipe_of_the_template_holds(workspace: Workspace) -> None:
+    for name in requests.recipes(workspace):
+        assert requests.load_recipe(workspace, name, "demo").data.name == "demo"
+
+
+def test_a_recipe_that_is_not_there_is_told_with_the_nearest(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match=r"no recipe named lroa.*lora"):
+        requests.load_recipe(workspace, "lroa", "demo")
+    with pytest.raises(UsageError, match="There is no settings file"):
+        requests.load_recipe(workspace, "none/such.toml", "demo")
+    with pytest.raises(UsageError, match="cannot be read"):
+        requests.load_recipe(workspace, "../", "demo")
+
+
+def test_all_faults_of_a_recipe_are_told_at_once(workspace: Workspace) -> None:
+    with pytest.raises(SettingsError) as caught:
+        requests.load_recipe(workspace, "lora", "demo", ["steps=0", "batch=-1", "precision=fp8"])
+    assert len(caught.value.faults) == 3
+
+
+# Jobs and their folders
+
+
+def test_a_job_is_what_its_folder_says(workspace: Workspace) -> None:
+    made = [
+        requests.train_job(workspace, training(seed=7), "mine"),
+        requests.generate_job(workspace, GenerateSettings(batch=3), tiles(workspace), "tiles"),
+        requests.export_job(workspace, ExportSettings(name="demo", to="gallery", target=str(workspace.root / "out"))),
+        requests.evaluate_job(workspace, EvaluateSettings(generated="tiles", real="demo")),
+        requests.downstream_job(workspace, DownstreamSettings(synthetic="tiles", real="demo")),
+    ]
+    for job in made:
+        assert requests.job_of(workspace, job.folder) == job
+    assert {job.kind for job in made} == set(requests.SETTINGS) - {"import"}
+
+
+def test_a_folder_that_does_not_say_its_kind_is_told(workspace: Workspace) -> None:
+    job = requests.train_job(workspace, training(), "mine")
+    job.folder.config_path.write_text('kind = "dance"\n')
+    with pytest.raises(UsageError, match="does not say what kind of work"):
+        requests.job_of(workspace, job.folder)
+
+
+def test_unfinished_work_of_a_name_goes_on_with_the_settings_it_began_with(workspace: Workspace) -> None:
+    first = requests.train_job(workspace, training(seed=7), "mine")
+    assert requests.train_job(workspace, training(seed=8), "mine") == first
+    batch = requests.generate_job(workspace, GenerateSettings(batch=3), tiles(workspace), "tiles")
+    assert requests.generate_job(workspace, GenerateSettings(batch=4), tiles(workspace, 5), "tiles") == batch
+
+
+def test_a_name_is_taken_once_its_work_is_done_whatever_the_work(workspace: Workspace) -> None:
+    execute(requests.train_job(workspace, training(), "mine"), Control())
+    execute(requests.generate_job(workspace, GenerateSettings(), tiles(workspace), "tiles"), Control())
+    before = listing(workspace.root)
+    for name in ("mine", "tiles", "demo"):
+        with pytest.raises(UsageError, match=f"The name {name} is taken"):
+            requests.train_job(workspace, training(), name)
+        with pytest.raises(UsageError, match=f"The name {name} is taken"):
+            requests.generate_job(workspace, GenerateSettings(), tiles(workspace), name)
+        with pytest.raises(UsageError, match=f"The name {name} is taken"):
+            requests.import_job(workspace, ImportSettings(source="demo:10", name=name))
+    with pytest.raises(UsageError, match="completed all its steps"):
+        requests.resume_job(workspace, "mine")
+    assert listing(workspace.root) == before
+
+
+def test_a_folder_whose_making_was_killed_is_made_again(workspace: Workspace) -> None:
+    run = requests.train_job(workspace, training(), "mine")
+    run.folder.config_path.unlink()
+    again = requests.train_job(workspace, training(seed=8), "mine")
+    assert again.folder == run.folder
+    assert again.settings == training(seed=8)
+    batch = requests.generate_job(workspace, GenerateSettings(), tiles(workspace), "tiles")
+    batch.folder.config_path.unlink()
+    assert requests.generate_job(workspace, GenerateSettings(), tiles(workspace, 5), "tiles").settings.count == 5  # type: ignore[attr-defined]
+
+
+def test_nothing_is_touched_where_somebody_works(workspace: Workspace) -> None:
+    run = requests.train_job(workspace, training(), "mine")
+    folder = workspace.datasets / "other"
+    held = [Journal(run.folder.journal_path), Journal(folder / "events.jsonl")]
+    before = listing(workspace.root)
+    with pytest.raises(UsageError, match="is being worked on"):
+        requests.resume_job(workspace, "mine")
+    with pytest.raises(UsageError, match="is being worked on"):
+        requests.import_job(workspace, ImportSettings(source="demo:10", name="other"))
+    assert listing(workspace.root) == before
+    for journal in held:
+        journal.close()
+
+
+def test_names_are_given_where_none_is_asked_for(workspace: Workspace) -> None:
+    assert requests.train_job(workspace, training()).folder.path.name == "0001-lora"
+    assert requests.train_job(workspace, training()).folder.path.name == "0002-lora-2"
+    assert requests.generate_job(workspace, GenerateSettings(), tiles(workspace)).folder.path.name == "starter-tiles"
+    assert requests.free_run_name(workspace, "dir/My Recipe.toml") == "my-recipe"
+
+
+def test_a_job_that_could_not_begin_is_taken_back_but_never_one_that_made_something(workspace: Workspace) -> None:
+    job = requests.generate_job(workspace, GenerateSettings(), tiles(workspace), "tiles")
+    execute(job, Control())
+    (job.folder.path / "tiles").mkdir()
+    (job.folder.path / "tiles" / "000001.png").write_bytes(b"x")
+    requests.take_back(job)
+    assert job.folder.path.is_dir()
+    (job.folder.path / "tiles" / "000001.png").unlink()
+    requests.take_back(job)
+    assert not job.folder.path.exists()
+
+
+# What is wrong is told before anything is made
+
+
+def test_wrong_requests_leave_the_workspace_as_it_was(workspace: Workspace) -> None:
+    before = listing(workspace.root)
+    wrong = [
+        lambda: requests.import_job(workspace, ImportSettings(source="demo:10", name="../x")),
+        lambda: requests.import_job(workspace, ImportSettings(source="nowhere", name="x")),
+        lambda: requests.import_job(workspace, ImportSettings(source="demo:10", name="x", hold_out=10)),
+        lambda: requests.train_job(workspace, TrainSettings.model_validate({"data": {"name": "dmo"}}), "x"),
+        lambda: requests.train_job(workspace, training(base="stater"), "x"),
+        lambda: requests.train_job(workspace, training(data={"name": "demo", "split": "tarin"}), "x"),
+        lambda: requests.train_job(workspace, training(data={"name": "demo", "validation_split": "x"}), "x"),
+        lambda: requests.train_job(workspace, training(), "a/b"),
+        lambda: requests.generate_job(workspace, GenerateSettings(model="stater"), tiles(workspace), "x"),
+        lambda: requests.generate_job(workspace, GenerateSettings(), [], "x"),
+        lambda: requests.generate_job(workspace, GenerateSettings(seed=2**63 - 1), tiles(workspace), "x"),
+        lambda: requests.generate_job(workspace, GenerateSettings(), tiles(workspace), ".."),
+        lambda: requests.evaluate_job(workspace, EvaluateSettings(generated="none", real="demo")),
+        lambda: requests.downstream_job(workspace, DownstreamSettings(synthetic="none", real="demo")),
+        lambda: requests.export_job(workspace, ExportSettings(name="dmo", to="gallery", target="out")),
+        lambda: requests.resume_job(workspace, "none"),
+    ]
+    for ask in wrong:
+        with pytest.raises(UsageError):
+            ask()
+        assert listing(workspace.root) == before
+
+
+@pytest.mark.parametrize("count", [-1, requests.MOST_TILES + 1])
+def test_a_count_that_cannot_be_meant_is_refused(count: int, workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="tiles cannot be made"):
+        tiles(workspace, count)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (PromptSource(prompt="  "), "The prompt is empty"),
+        (PromptSource(prompt="{a|b"), "without its }"),
+        (PromptSource(prompts="land-cver"), "land-cover"),
+        (PromptSource(prompts="demo:hald-out"), "held-out"),
+        (PromptSource(plan=Path("none.toml")), "There is no settings file"),
+    ],
+)
+def test_prompts_that_lead_nowhere_are_told(source: PromptSource, told: str, workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match=told):
+        requests.tiles_of(workspace, source, 0, 42)
+
+
+def test_tiles_come_from_a_book_a_split_or_a_file(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a river\n\na {forest|town}\n")
+    assert len(requests.tiles_of(workspace, PromptSource(prompts=str(tmp_path / "prompts.txt")), 0, 1)) == 3
+    assert len(requests.tiles_of(workspace, PromptSource(prompts="demo:held-out"), 0, 1)) == 4
+    assert requests.tiles_of(workspace, PromptSource(prompts="land-cover"), 0, 1)
+
+
+def test_settings_on_disk_say_with_what_they_were_made(workspace: Workspace) -> None:
+    job = requests.train_job(workspace, training(), "mine")
+    record = config.read_toml(job.folder.config_path)
+    assert record["kind"] == "train"
+    assert set(record["made_with"]) >= {"rs-studio", "python"}
+
+
+def test_work_that_failed_goes_on_under_its_name(workspace: Workspace) -> None:
+    job = requests.train_job(workspace, training(), "mine")
+    journal = Journal(job.folder.journal_path)
+    journal.write(Finished("failed", "No."))
+    journal.close()
+    assert requests.resume_job(workspace, "1") == job
