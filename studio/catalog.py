@@ -192,7 +192,7 @@ class Catalog:
                 connection.execute("INSERT INTO captions (captions) VALUES ('integrity-check')")
                 return found
         except sqlite3.Error as error:
-            return [str(error)]
+            return [] if _primary_code(error) in _NOT_WRITABLE else [str(error)]
 
     def _refresh(self, connection: sqlite3.Connection, *kinds: str) -> None:
         for name in indexing.outdated(connection, self.workspace, kinds):
@@ -204,7 +204,7 @@ class Catalog:
             with self._connection() as connection:
                 return question(connection)
         except sqlite3.DatabaseError as error:
-            code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF  # the primary code of an extended one
+            code = _primary_code(error)
             if code in _NOT_WRITABLE:
                 self._in_memory = _connect(":memory:")
             elif code in _BROKEN:
@@ -222,6 +222,11 @@ class Catalog:
         else:
             with closing(_connect(self.workspace.catalog_path)) as connection:
                 yield connection
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """SQLite's code of an error, without its extension."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

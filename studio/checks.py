@@ -1,6 +1,7 @@
 """Looking a workspace over: is everything whole that was once whole? Only what can be computed again is mended."""
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def _catalog(workspace: Workspace) -> Iterator[Problem]:
     try:
         catalog.rebuild()
         repaired = True
-    except OSError:  # a workspace that may only be read
+    except (OSError, sqlite3.Error):  # a workspace that may only be read
         repaired = False
     if faults:  # an index that is not there yet is nothing wrong
         yield Problem(workspace.catalog_path, f"broken index ({faults[0]})", repaired)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studio import files
+from studio import catalog, files
 from studio.catalog import Catalog
 from studio.errors import StudioError, UsageError
 from studio.events import ImageSaved, MetricMeasured, to_record
@@ -200,3 +200,19 @@ def test_a_workspace_that_may_only_be_read_can_be_searched(
     assert len(catalog.search_captions("river")) == 1
     assert len(catalog.search_captions("river")) == 1
     workspace.root.chmod(0o700)
+
+
+def test_an_index_that_may_only_be_read_is_not_taken_for_broken(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_dataset(workspace, "set", {"images/a.png": ["a river"]})
+    Catalog(workspace).rebuild()
+    connect = catalog._connect
+
+    def connect_to_read(path: Path | str) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    monkeypatch.setattr(catalog, "_connect", connect_to_read)
+    assert Catalog(workspace).faults() == []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from studio import cli, jobs, requests
+from studio import jobs, requests
+from studio.arguments import make_parser
 from studio.context import Context
 from studio.control import Control
 from studio.errors import UsageError
@@ -343,6 +344,6 @@ def test_opening_the_studio_where_there_is_no_terminal_ends_with_2(say: Say, tmp
 
 
 def test_every_command_has_a_function_of_its_own() -> None:
-    _, commands = cli._parser()
+    _, commands = make_parser()
     assert list(commands) == COMMANDS
     assert len({parser.get_default("run") for parser in commands.values()}) == len(COMMANDS)
