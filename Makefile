@@ -60,7 +60,7 @@ starter: $(VENV)/.studio  ## Train the starter model again from RSICD, a folder 
 	$(STUDIO) ./starter-workspace import "$(RSICD)" --as rsicd --hold-out 500
 	$(STUDIO) ./starter-workspace train --recipe starter-autoencoder --data rsicd --name starter-autoencoder
 	$(STUDIO) ./starter-workspace train --recipe starter --data rsicd --name starter
-	cp -r ./starter-workspace/runs/*-starter/checkpoints/step-001900/model/. workspace_template/models/starter/
+	cp -r ./starter-workspace/runs/*-starter/checkpoints/step-002100/model/. workspace_template/models/starter/
 	chmod -R a+r workspace_template/models/starter
 
 clean:  ## Remove what was built and cached; .venv and workspaces stay

@@ -108,7 +108,7 @@ def resolve(workspace: Workspace, name: str) -> ModelRef:
 
 
 def _of_run(workspace: Workspace, run: Path, step: str) -> ModelRef:
-    if step and not step.isdigit():
+    if step and not step.isdecimal():
         raise UsageError(f"{step!r} is not a step.", f"Write {run.name}@500.")
     checkpoint = checkpoints.at_step(run, int(step)) if step else checkpoints.newest(run)
     if checkpoint is None:
