@@ -121,7 +121,7 @@ def make_parser() -> tuple["Parser", dict[str, "Parser"]]:
     one.add_argument("run_name", nargs="?", default="", metavar="RUN", help="the newest where none is named")
     one = command("control", commands.control, "ask a running job for something")
     one.add_argument("run_name", metavar="RUN")
-    one.add_argument("request", choices=["pause", "resume", "stop", "save", "preview"])
+    one.add_argument("request", choices=["pause", "resume", "stop", "save", "preview", "promote"])
     one = command("check", commands.check, "look for damage, and build the index again")
     one.add_argument("--deep", action="store_true", help="read every file and compare its sum")
     command("doctor", commands.doctor, "tell what this machine can do")

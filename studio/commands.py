@@ -211,9 +211,15 @@ def watch(args: argparse.Namespace, reporter: Any) -> int:
 
 def control(args: argparse.Namespace, reporter: Any) -> int:
     from studio.events import Finished
+    from studio.requests import promote
     from studio.runs import JobFolder
 
-    folder = JobFolder(open_workspace(args.workspace).run(args.run_name))
+    workspace = open_workspace(args.workspace)
+    if args.request == "promote":
+        name = promote(workspace, args.run_name)
+        done = Finished("completed", result={"run": name, "request": "promote"})
+        return int(reporter.finish(done, 0, f"{name} now stands for its run."))
+    folder = JobFolder(workspace.run(args.run_name))
     folder.ask(args.request)
     done = Finished("completed", result={"run": folder.path.name, "request": args.request})
     return int(reporter.finish(done, 0, f"{folder.path.name} is asked to {args.request}."))

@@ -26,6 +26,7 @@ from studio.generation.plans import (
 )
 from studio.jobs import Job
 from studio.journal import being_worked_on
+from studio.models import checkpoints
 from studio.models.registry import autoencoder_folder, resolve
 from studio.runs import JobFolder, state_of
 from studio.settings import (
@@ -137,6 +138,24 @@ def train_job(workspace: Workspace, settings: TrainSettings, name: str = "", dev
         wanted = name or free_name(slug(settings.method.name), workspace.taken_names())
         folder = existing or JobFolder(next_numbered(workspace.runs, wanted))
         return _job("train", workspace, folder, _pinned(workspace, settings), device)
+
+
+def promote(workspace: Workspace, name: str) -> str:
+    """Let one checkpoint stand for its run from now on, RUN@STEP, or the newest where no step is named; its full name.
+
+    Raises:
+        UsageError: there is no such run or whole checkpoint.
+    """
+    run_name, _, step = name.partition("@")
+    run = workspace.run(run_name)
+    if step and not step.isdecimal():
+        raise UsageError(f"{step!r} is not a step.", f"Write {run.name}@500.")
+    checkpoint = checkpoints.at_step(run, int(step)) if step else checkpoints.newest(run)
+    if checkpoint is None:
+        steps = ", ".join(str(checkpoints.step_of(path)) for path in checkpoints.all_of(run)) or "none yet"
+        raise UsageError(f"Run {run.name} has no such whole checkpoint.", f"It has: {steps}.")
+    checkpoints.promote(run, checkpoints.step_of(checkpoint))
+    return f"{run.name}@{checkpoints.step_of(checkpoint)}"
 
 
 def _pinned(workspace: Workspace, settings: TrainSettings) -> TrainSettings:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TRAINING_FILE = "training.safetensors"
 STATE_FILE = "state.json"
+PROMOTED_FILE = "promoted.json"
 
 
 def all_of(run: Path) -> list[Path]:
@@ -30,6 +31,24 @@ def step_of(checkpoint: Path) -> int:
 def newest(run: Path) -> Path | None:
     """The newest checkpoint whose every file is as its manifest says."""
     return next((path for path in reversed(all_of(run)) if not files.manifest_faults(path)), None)
+
+
+def chosen(run: Path) -> Path | None:
+    """The checkpoint that stands for a run: the promoted one, else the newest."""
+    step = promoted_step(run)
+    return (at_step(run, step) if step is not None else None) or newest(run)
+
+
+def promoted_step(run: Path) -> int | None:
+    """The step that a person promoted, if any."""
+    try:
+        return int(json.loads((run / PROMOTED_FILE).read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def promote(run: Path, step: int) -> None:
+    files.write_json(run / PROMOTED_FILE, {"step": step})
 
 
 def at_step(run: Path, step: int) -> Path | None:

@@ -110,7 +110,7 @@ def resolve(workspace: Workspace, name: str) -> ModelRef:
 def _of_run(workspace: Workspace, run: Path, step: str) -> ModelRef:
     if step and not step.isdecimal():
         raise UsageError(f"{step!r} is not a step.", f"Write {run.name}@500.")
-    checkpoint = checkpoints.at_step(run, int(step)) if step else checkpoints.newest(run)
+    checkpoint = checkpoints.at_step(run, int(step)) if step else checkpoints.chosen(run)
     if checkpoint is None:
         steps = ", ".join(str(checkpoints.step_of(path)) for path in checkpoints.all_of(run)) or "none yet"
         raise UsageError(

@@ -72,7 +72,8 @@ def train(context: Context) -> Done:
         path = with_average(lambda: checkpoints.save(run, step, kept, facts, task.write), average, parameters)
         there = map(checkpoints.step_of, checkpoints.all_of(run))
         best = min((one for one in there if one in validations), key=lambda one: validations[one], default=step)
-        checkpoints.prune(run, step, saving.keep_last, [best])
+        promoted = checkpoints.promoted_step(run)
+        checkpoints.prune(run, step, saving.keep_last, [best] if promoted is None else [best, promoted])
         emit(CheckpointSaved(step, path.relative_to(run).as_posix()))
 
     def show(step: int) -> None:

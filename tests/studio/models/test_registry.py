@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from studio import requests
 from studio.errors import SettingsError, UsageError
 from studio.models import checkpoints
 from studio.models.registry import autoencoder_folder, check_safetensors, resolve, weights_file
@@ -55,6 +56,15 @@ class TestNames:
             "step-000004",
             "vae",
         )
+
+    def test_a_promoted_checkpoint_stands_for_its_run(self, starter: Path, made_workspace: Workspace) -> None:
+        run = fake_run(made_workspace, "0001-lora", "starter")
+        assert resolve(made_workspace, "lora").name == "0001-lora@4"
+        assert requests.promote(made_workspace, "lora@2") == "0001-lora@2"
+        assert resolve(made_workspace, "lora").name == "0001-lora@2"
+        with pytest.raises(UsageError, match="no such whole checkpoint"):
+            requests.promote(made_workspace, "lora@3")
+        assert checkpoints.promoted_step(run) == 2
 
     def test_a_folder_may_be_named(self, tiny_flow: Path, made_workspace: Workspace) -> None:
         assert resolve(made_workspace, str(tiny_flow)).folder == tiny_flow.resolve()
