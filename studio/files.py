@@ -25,9 +25,9 @@ def sha256_of_texts(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -41,9 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,9 +72,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         write_manifest(temporary)
         for folder in [temporary, *(path for path in temporary.rglob("*") if path.is_dir())]:
-            sync_folder(folder)
+            sync(folder)
         temporary.rename(target)
-        sync_folder(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -94,7 +94,7 @@ def write_manifest(folder: Path, exclude: Collection[str] = (), later: Mapping[s
         name = path.relative_to(folder).as_posix()
         if name != MANIFEST and name not in exclude:
             if not is_many:
-                _sync(path)
+                sync(path)
             files[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     for name, data in (later or {}).items():
         files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -159,11 +159,3 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 def folder_is_empty(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and not any(path.iterdir()))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
