@@ -141,6 +141,8 @@ class SavingSettings(Model):
     """Steps between looks at the validation loss."""
     validation_images: int = Field(64, ge=1)
     """Pictures of the fixed validation set."""
+    measure_every: int = Field(0, ge=0)
+    """Steps between looks at the kernel distance to the validation pictures; 0 looks at none, as it takes a while."""
     preview_every: int = Field(250, ge=1)
     """Steps between previews."""
     preview_prompts: tuple[str, ...] = ("a satellite image of a crop field",)

@@ -75,6 +75,9 @@ class Autoencoding:
             saved.append(PreviewSaved(step, name, f"{self.measured.pictures[index].file_name}, decoded", 0))
         return saved
 
+    def measure(self, step: int) -> None:
+        """An autoencoder makes no tiles of its own."""
+
     def write(self, folder: Path) -> None:
         save_part(self.vae, folder / "vae")
 

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 
 from studio.context import Context
 from studio.errors import UsageError
-from studio.events import PreviewSaved
+from studio.events import MetricMeasured, PreviewSaved
 from studio.files import sha256_of
 from studio.models.load import DiffusionModel, load_model
 from studio.models.quiet import quiet_libraries
@@ -25,6 +25,7 @@ from studio.models.small import save_part, save_pipeline, small_model, train_tok
 from studio.settings import D4, LoraMethod, ScratchMethod, TrainSettings
 from studio.training.batches import Draw, draws, noise_generator
 from studio.training.cache import LatentCache, TextCache, sample
+from studio.training.measuring import measure_kid
 from studio.training.objective import alphas_cumprod, draw_timesteps, even_timesteps, noised
 from studio.training.pictures import Pictures, open_pictures
 from studio.training.previews import save_previews
@@ -110,6 +111,9 @@ class Diffusion:
 
     def preview(self, step: int) -> list[PreviewSaved]:
         return save_previews(self.model, self.settings, self.context.folder.path, step)
+
+    def measure(self, step: int) -> MetricMeasured:
+        return measure_kid(self.model, self.settings, self.measured, self.training, step)
 
     def write(self, folder: Path) -> None:
         """Write the model, as it is now, in the form that other tools load."""

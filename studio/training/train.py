@@ -12,7 +12,7 @@ from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
 from studio.devices import cpu_threads
 from studio.errors import StudioError
-from studio.events import CheckpointSaved, Phase, PreviewSaved, Started, StepDone, Validated
+from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone, Validated
 from studio.models import checkpoints
 from studio.settings import AutoencoderMethod, ScratchMethod, TrainSettings
 from studio.training import optimisers
@@ -28,6 +28,7 @@ class Task(Protocol):
     def loss(self, step: int, micro: int) -> Tensor: ...
     def validation_loss(self) -> float: ...
     def preview(self, step: int) -> list[PreviewSaved]: ...
+    def measure(self, step: int) -> MetricMeasured | None: ...
     def write(self, folder: Path) -> None: ...
     def state(self) -> dict[str, object]: ...
 
@@ -80,6 +81,11 @@ def train(context: Context) -> Done:
         for preview in with_average(lambda: task.preview(step), average, parameters):
             emit(preview)
 
+    def measure(step: int) -> None:
+        metric = with_average(lambda: task.measure(step), average, parameters)
+        if metric is not None:
+            emit(metric)
+
     # ---- before the first step
     if not task.prepare():
         return stopped(context, first, first, validations)
@@ -112,6 +118,8 @@ def train(context: Context) -> Done:
             look(done)
         if control.take("preview") or done % saving.preview_every == 0 or done == steps:
             show(done)
+        if saving.measure_every and (done % saving.measure_every == 0 or done == steps):
+            measure(done)
         if control.take("save") or done % saving.checkpoint_every == 0 or done == steps:
             save(done)
             saved = done

@@ -53,6 +53,8 @@ def settings(base: str | Path, method: dict[str, Any] | None = None, steps: int 
         "validation_images": 3,
         "preview_every": 1000,
         "preview_prompts": [],
+        "preview_steps": 20,
+        "measure_every": 0,
         "keep_last": 2,
     }
     top: dict[str, Any] = {}

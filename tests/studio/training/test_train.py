@@ -14,7 +14,17 @@ from studio import requests
 from studio.context import Context
 from studio.control import Control
 from studio.errors import UsageError
-from studio.events import CheckpointSaved, Event, Paused, PreviewSaved, Resumed, Started, StepDone, Validated
+from studio.events import (
+    CheckpointSaved,
+    Event,
+    MetricMeasured,
+    Paused,
+    PreviewSaved,
+    Resumed,
+    Started,
+    StepDone,
+    Validated,
+)
 from studio.images import read_recipe
 from studio.models import checkpoints
 from studio.runs import state_of
@@ -201,6 +211,18 @@ def test_a_save_and_a_preview_can_be_asked_for(workspace: Workspace, tiny_flow: 
         (2, "one river", 1000), (2, "some road", 1001), (3, "one river", 1000), (3, "some road", 1001),
     ]  # fmt: skip
     assert read_recipe(run / shown[0].path)["prompt"] == "one river"
+
+
+def test_a_run_measures_its_kernel_distance_and_trains_as_if_it_had_not(
+    workspace: Workspace, tiny_flow: Path, starter: Path
+) -> None:
+    told = settings(tiny_flow, steps=2, measure_every=1, preview_steps=1)
+    _, events, run = train(workspace, told, "measured")
+    found = [event for event in events if isinstance(event, MetricMeasured)]
+    assert [(one.name, one.step, one.n_real, one.n_generated) for one in found] == [("kid", 1, 3, 3), ("kid", 2, 3, 3)]
+    assert all(one.network.startswith("starter-encoder") and one.floor is not None for one in found)
+    _, _, plain = train(workspace, settings(tiny_flow, steps=2), "plain")
+    assert weights_of(run) == weights_of(plain)
 
 
 def test_a_paused_run_goes_on_when_asked(workspace: Workspace, tiny_flow: Path) -> None:
