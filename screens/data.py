@@ -141,8 +141,9 @@ class DataScreen(StudioScreen):
         assert self._dataset is not None
         counts = Counter(picture.label for picture in self._pictures if picture.label)
         most = max(counts.values(), default=1)
-        room = self.query_one("#classes").content_size.width
-        bar_width = 6 if room >= 31 else 0
+        # The scroll bar comes when the list is long, and must not push the bars onto lines of their own.
+        room = self.query_one("#classes").content_size.width - 2
+        bar_width = 6 if room >= 29 else 0
         name_width = max(room - 8 - bar_width, 8)
         lines = [
             Content.assemble(

@@ -21,7 +21,6 @@ from screens.widgets.job_table import Column, JobTable
 from screens.widgets.picture_grid import PictureGrid, Tile
 from screens.widgets.plot import RunPlot
 from screens.widgets.words import Words
-from studio.display import shown_line
 from studio.errors import StudioError
 
 COLUMNS = (
@@ -118,7 +117,7 @@ class HomeScreen(StudioScreen):
         previews = [] if job is None else list(job.state.previews)
         grid = self.query_one(PictureGrid)
         newest = [one for one in previews if one.step == previews[-1].step] if previews else []
-        tiles = [Tile(job.path / one.path, shown_line(one.prompt, 40)) for one in newest if job is not None]
+        tiles = [Tile(job.path / one.path, wording.subject(one.prompt)) for one in newest if job is not None]
         grid.show(tiles[:4])
         grid.border_title = Content(
             f"Latest preview · {job.state.folder.path.name[:4]} @ {newest[0].step:,}"

@@ -129,7 +129,7 @@ class TrainScreen(StudioScreen):
         grid.border_title = Content(f"Previews · step {step:,}{best}")
         # A preview asked for twice at one step replaces the first.
         newest = {(one.prompt, one.seed): one for one in previews if one.step == step}
-        grid.show([Tile(job.path / one.path, shown_line(one.prompt, 60)) for one in newest.values()])
+        grid.show([Tile(job.path / one.path, wording.subject(one.prompt)) for one in newest.values()])
 
     def _draw_due_plot(self) -> None:
         if self._plot_is_due and self.is_current:
@@ -248,7 +248,7 @@ def told(job: Watched) -> Content:
             lines.append(Content.assemble((heading.capitalize(), "bold $primary")))
         for key, value in rows:
             name = key.replace("_px", "").replace("_", " ")
-            lines.append(Content.assemble((f"  {shown_line(name, 17):<18}", "$foreground 65%"), shown_line(value, 16)))
+            lines.append(Content.assemble((f"  {shown_line(name, 17):<18}", "$foreground 65%"), shown_line(value, 13)))
     return Content("\n").join(lines)
 
 

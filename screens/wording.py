@@ -1,5 +1,7 @@
 """Numbers, times and sizes as the screens say them."""
 
+import re
+
 from studio.display import shown_line
 from studio.errors import StudioError
 from studio.events import (
@@ -21,6 +23,11 @@ KIND_VERBS = {
     "import": "Import", "train": "Training", "generate": "Generation", "evaluate": "Evaluation",
     "downstream": "Classifier", "export": "Export",
 }  # fmt: skip
+
+
+def subject(prompt: str) -> str:
+    """A prompt without the words that most begin with, so that a few letters tell one from another."""
+    return shown_line(re.sub(r"^(an? )?(satellite|aerial) (image|view|photo) of (an? )?", "", prompt) or prompt)
 
 
 def duration(seconds: float) -> str:
