@@ -41,14 +41,16 @@ class RunPlot(Container):
             return
         if self._plot is None:
             self._mount_plot()
+        elif not self._plot.display:
+            self._plot.display = True
+            self.query_one(".nothing").display = False
+            self.call_after_refresh(self.call_later, lambda: self.show(*self._last))
         state = job.state
         drawn = (job.path, series, len(job.steps), job.steps[-1].step, len(state.validations), self._plot.size)
         # A plot has no canvas to draw on before the layout that follows its mounting.
         if drawn == self._drawn or not self._plot.size:
             return
         self._drawn = drawn
-        self.query_one(".nothing").display = False
-        self._plot.display = True
         self._plot.show(self._lines(job, series), float(state.steps))
 
     def _mount_plot(self) -> None:
