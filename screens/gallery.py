@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from screens import run_facts
+from screens import run_facts, wording
 from screens.filtering import chosen
 from screens.frame import StudioScreen
 from screens.watching import JobNews
@@ -246,7 +246,7 @@ class GalleryScreen(StudioScreen):
 def caption(tile: CatalogTile) -> str:
     """The few words under a tile."""
     signs = ("★" if tile.favourite else "") + (f" {tile.rating}/5" if tile.rating else "")
-    return shown_line(f"{tile.number + 1} {signs} {tile.prompt}", 60)
+    return shown_line(f"{tile.number + 1} {signs} {wording.subject(tile.prompt)}", 60)
 
 
 def recipe_lines(tile: CatalogTile, path: Path) -> Content:
