@@ -18,7 +18,7 @@ from studio.generation.plans import PLAN_FILE, PlannedTile, planned, tile_name
 from studio.generation.provenance import Recipe, Sampling, differences, recipe
 from studio.generation.samplers import EachStep, own_sampler, sample, tile_noise
 from studio.images import open_picture, read_recipe, save_tile
-from studio.models.load import DiffusionModel, load_model
+from studio.models.load import DTYPES, DiffusionModel, load_model
 from studio.models.registry import ModelRef, resolve
 from studio.settings import GenerateSettings
 from studio.workspace import Workspace
@@ -26,7 +26,6 @@ from studio.workspace import Workspace
 TILES = "tiles"
 _STEPS = {"pndm": 50, "ddim": 50, "dpm++2m": 25, "unipc": 20, "euler": 30}
 _GUIDANCE = 7.5
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class _Stopped(Exception):
@@ -98,7 +97,7 @@ def sample_tiles(
             sampling.steps,
             sampling.guidance,
             each_step,
-            precision=_DTYPES[sampling.precision],
+            precision=DTYPES[sampling.precision],
         )
         pixels: np.ndarray = model.decode(latents).permute(0, 2, 3, 1).numpy()
     return pixels

@@ -14,6 +14,7 @@ from studio.models.quiet import quiet_libraries
 from studio.models.registry import ModelRef
 
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PREDICTION_TYPES = {objective: prediction for prediction, objective in _PREDICTIONS.items()}
 
 

@@ -18,7 +18,7 @@ from studio.context import Context
 from studio.errors import UsageError
 from studio.events import MetricMeasured, PreviewSaved
 from studio.files import sha256_of
-from studio.models.load import DiffusionModel, load_model
+from studio.models.load import DTYPES, DiffusionModel, load_model
 from studio.models.quiet import quiet_libraries
 from studio.models.registry import autoencoder_folder, resolve, weights_file
 from studio.models.small import save_part, save_pipeline, small_model, train_tokenizer
@@ -30,7 +30,6 @@ from studio.training.objective import alphas_cumprod, draw_timesteps, even_times
 from studio.training.pictures import Pictures, open_pictures
 from studio.training.previews import save_previews
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _VALIDATION_BATCH = 16
 
 
