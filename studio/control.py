@@ -23,10 +23,12 @@ class Control:
         self._paused = False
         self._stop = False
         self._once: set[str] = set()
+        self._unsent: list[str] = []
         self._changed = threading.Event()
 
     def ask(self, request: str) -> None:
         with self._lock:
+            self._unsent.append(request)
             if request == "pause":
                 self._paused = True
             elif request == "resume":
@@ -54,6 +56,12 @@ class Control:
             asked = request in self._once
             self._once.discard(request)
         return asked
+
+    def hand_on(self) -> list[str]:
+        """What was asked here since the last look, for a process that works in this one's place and reads the file."""
+        with self._lock:
+            words, self._unsent = self._unsent, []
+        return words
 
     def wait(self, seconds: float = 0.2) -> None:
         """Rest while paused, until something is asked for or the time is over."""

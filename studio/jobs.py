@@ -1,18 +1,19 @@
 """Kinds of work, and `execute`: the only way that work happens."""
 
-import gc
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from studio import launch
+from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
 from studio.control import Control
 from studio.errors import StudioError
 from studio.events import Event, Finished
 from studio.journal import Journal
+from studio.memory import free_memory, is_out_of_memory
 from studio.runs import JobFolder
 from studio.workspace import Workspace
 
@@ -26,6 +27,8 @@ class Job:
     folder: JobFolder
     settings: BaseModel
     device: str = "cpu"
+    processes: int = 1
+    """How many work on it together; more than one only of training."""
 
 
 def import_pictures(context: Context) -> Done:
@@ -35,15 +38,39 @@ def import_pictures(context: Context) -> Done:
 
 
 def train(context: Context) -> Done:
-    from studio.training.train import train  # torch starts here
+    from studio.training.logs import logged
+    from studio.training.processes import join  # torch starts here
+    from studio.training.train import train
 
-    return train(context)
+    team = join()
+    team.agree(context.folder.path.name)
+    with logged(context) as context:
+        return train(context, team)
+
+
+def follow(job_of: Callable[[str], Job]) -> None:
+    """Train in a process that does not lead: without a journal, on the run that the first process names."""
+    from studio.training.processes import join  # torch starts here
+    from studio.training.train import train
+
+    team = join()
+    job = job_of(team.agree())
+    try:
+        train(Context(job.workspace, job.folder, job.settings, job.device, ignore, Control()), team)
+    finally:
+        free_memory()
 
 
 def generate(context: Context) -> Done:
     from studio.generation.generate import generate  # torch starts here
 
     return generate(context)
+
+
+def grid(context: Context) -> Done:
+    from studio.generation.grids import grid  # torch starts here
+
+    return grid(context)
 
 
 def evaluate(context: Context) -> Done:
@@ -68,6 +95,7 @@ KINDS: dict[str, Callable[[Context], Done]] = {
     "import": import_pictures,
     "train": train,
     "generate": generate,
+    "grid": grid,
     "evaluate": evaluate,
     "downstream": downstream,
     "export": export,
@@ -84,6 +112,12 @@ def execute(job: Job, control: Control, watch: Callable[[Event], None] = ignore)
     Raises:
         UsageError: someone else works on it.
     """
+    if job.processes > 1 and not launch.is_one_of_several():
+        threads = load(job.workspace.settings_path, WorkspaceSettings).cpu_threads
+        return launch.execute_in_processes(
+            job.workspace.root, job.folder, job.device, job.processes, control, watch, threads
+        )
+    launch.stop_with_the_starter(control)
     journal = Journal(job.folder.journal_path)
 
     def emit(event: Event) -> None:
@@ -99,7 +133,7 @@ def execute(job: Job, control: Control, watch: Callable[[Event], None] = ignore)
         journal.sync()
     finally:
         journal.close()
-        _free_memory()
+        free_memory()
     return finished
 
 
@@ -116,19 +150,11 @@ def _finish(job: Job, context: Context) -> Finished:
 
 
 def _failed(error: BaseException, job: Job) -> Finished:
-    if type(error).__name__ == "OutOfMemoryError":
+    if is_out_of_memory(error):
         return Finished(
             "failed",
             f"{job.device} ran out of memory.",
-            "Halve the batch and double the accumulation: --set batch=… --set accumulation=…",
+            "Make fewer or smaller pictures at once: --batch, --size, or --set batch=… for training.",
             1,
         )
     return Finished("failed", f"{type(error).__name__}: {error}", f"The whole story is in {job.folder.log_path}.", 1)
-
-
-def _free_memory() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

@@ -8,7 +8,11 @@ from studio.config import Model
 
 Objective = Literal["epsilon", "v", "flow"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Sampler = Literal["pndm", "dpm++2m", "unipc", "ddim", "euler"]
+Log = Literal["csv", "tensorboard", "wandb"]
+Sampler = Literal[
+    "pndm", "ddim", "dpm++2m", "dpm++2m-karras", "dpm++2m-sde", "dpm++2m-sde-karras", "dpm++sde", "unipc", "euler",
+    "euler-a", "heun", "lms", "lcm",
+]  # fmt: skip
 Orientation = Literal[
     "identity", "rotate90", "rotate180", "rotate270", "flip", "flip-rotate90", "flip-rotate180", "flip-rotate270"
 ]
@@ -25,8 +29,14 @@ class LoraMethod(Model):
     """Size of the additions. 4 to 32 suits a style; more needs more data."""
     alpha: float = Field(16.0, gt=0)
     """Strength of the additions; they are scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the additions' inputs left out at each step."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     """Names of the layers that get additions."""
+    dora: bool = False
+    """Learn the size and the direction of each weight apart (DoRA): closer to a full fine-tune, and slower."""
+    text_encoder: bool = False
+    """Add to the attention of the text encoder too; captions can then not be embedded ahead."""
 
 
 class FullMethod(Model):
@@ -77,7 +87,30 @@ class AutoencoderMethod(Model):
         return self
 
 
-Method = Annotated[LoraMethod | FullMethod | ScratchMethod | AutoencoderMethod, Field(discriminator="name")]
+class ScenesMethod(Model):
+    """Train a small feature network to name the classes of real pictures."""
+
+    name: Literal["scenes"] = "scenes"
+    widths: tuple[int, ...] = (40, 80, 160, 320)
+    """Channels of the four stages of a residual network."""
+    input_px: int = Field(96, ge=32, le=512)
+    """Side that pictures are resized to inside the network."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Share of the truth spread over all classes."""
+
+
+class TextMethod(Model):
+    """Teach the base's text encoder what captions say: the class, and which picture of many is meant."""
+
+    name: Literal["text"] = "text"
+    class_weight: float = Field(1.0, ge=0)
+    """Weight of naming the class, beside telling pictures apart."""
+
+
+Method = Annotated[
+    LoraMethod | FullMethod | ScratchMethod | AutoencoderMethod | ScenesMethod | TextMethod,
+    Field(discriminator="name"),
+]
 
 
 class DataSettings(Model):
@@ -91,6 +124,14 @@ class DataSettings(Model):
     """The part that is only measured; empty takes held-out, valid or test, whichever there is first."""
     size_px: int = Field(64, ge=16, le=2048, multiple_of=8)
     """Side of the square that pictures are resized and cropped to, in pixels."""
+    buckets: bool = False
+    """Keep each picture's shape: batches of one shape each, all of about the same area as the square."""
+    ignore: Literal["nothing", "transparent", "black", "white"] = "nothing"
+    """Pixels without data, which the loss leaves out: transparent ones, or pure black or white joined to the border."""
+    normalisation: Literal["none", "dataset"] = "none"
+    """dataset: subtract the mean and divide by the deviation of all pictures. The autoencoder expects none."""
+    cache_precision: Literal["fp32", "fp16"] = "fp32"
+    """Number format of the latents that are kept on disk; fp16 takes half the room and rounds them to eleven bits."""
     orientations: tuple[Orientation, ...] = D4
     """Flips and rotations that pictures are shown in."""
     caption_dropout: float = Field(0.1, ge=0, le=1)
@@ -106,12 +147,18 @@ class DataSettings(Model):
 class OptimiserSettings(Model):
     """How weights move."""
 
+    name: Literal["adamw", "adamw8bit", "adafactor", "prodigy"] = "adamw"
+    """adamw8bit (extra: quantize) and adafactor save memory; prodigy finds its step size by itself, from 1."""
     steps: int = Field(1000, ge=1)
     """Optimiser steps in all."""
+    epochs: float = Field(0.0, ge=0)
+    """Passes over the data; where given, the steps follow from it."""
     batch: int = Field(4, ge=1)
-    """Pictures in one forward pass."""
+    """Pictures in one forward pass, where memory allows."""
     accumulation: int = Field(1, ge=1)
-    """Forward passes before one step; batch × accumulation is the effective batch."""
+    """Forward passes before one step; batch × accumulation is the effective batch, whatever memory allows."""
+    micro_batch: int = Field(0, ge=0)
+    """Pictures that are really in one forward pass; 0 plans them from the free memory."""
     learning_rate: float = Field(1e-4, gt=0, le=1)
     """Largest step size."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
@@ -124,10 +171,22 @@ class OptimiserSettings(Model):
     """Pull of every weight towards zero."""
     max_gradient_norm: float = Field(1.0, gt=0)
     """Longer gradients are shortened to this."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Number format of the arithmetic; weights in training stay fp32."""
+    precision: Precision = "bf16"
+    """Number format of the arithmetic; weights in training stay fp32. fp16 scales the loss, for cards without bf16."""
+    min_snr_gamma: float = Field(0.0, ge=0)
+    """Weigh timesteps by min(SNR, gamma) (Hang et al. 2023; 5 is usual); 0 weighs all the same."""
+    offset_noise: float = Field(0.0, ge=0, le=1)
+    """Noise that is the same all over a picture, which lets it become dark or bright as a whole (0.05 to 0.1)."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice to keep fewer: about a third less memory, a quarter slower."""
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is used in the end; 0 keeps none."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OptimiserSettings":
+        if self.name == "prodigy" and self.learning_rate < 0.1:
+            raise ValueError("prodigy finds its step size by itself: set learning_rate to 1")
+        return self
 
 
 class SavingSettings(Model):
@@ -141,6 +200,12 @@ class SavingSettings(Model):
     """Steps between looks at the validation loss."""
     validation_images: int = Field(64, ge=1)
     """Pictures of the fixed validation set."""
+    rank_by: Literal["validation_loss", "kid"] = "validation_loss"
+    """The held-out measure by which checkpoints are ranked and the best is kept."""
+    patience: int = Field(0, ge=0)
+    """Stop after so many looks at that measure without a better one; 0 never does."""
+    probe_every: int = Field(0, ge=0)
+    """Steps between looks at what the base knew and this run may forget, and at how varied tiles are; 0 for none."""
     measure_every: int = Field(0, ge=0)
     """Steps between looks at the kernel distance to the validation pictures; 0 looks at none, as it takes a while."""
     preview_every: int = Field(250, ge=1)
@@ -151,6 +216,14 @@ class SavingSettings(Model):
     """Sampling steps of a preview."""
     preview_guidance: float = Field(4.0, ge=0)
     """Guidance of a preview."""
+    logs: tuple[Log, ...] = ("csv", "tensorboard")
+    """What other programs can read: metrics.csv, TensorBoard's events, or W&B's, kept here (extra: wandb)."""
+
+    @model_validator(mode="after")
+    def _measures_what_it_ranks_by(self) -> "SavingSettings":
+        if self.rank_by == "kid" and not self.measure_every:
+            raise ValueError("rank_by = kid needs measure_every, the steps between looks at it")
+        return self
 
 
 class TrainSettings(Model):
@@ -161,7 +234,7 @@ class TrainSettings(Model):
     known_problems: str = ""
     """What a user should know before starting."""
     base: str = "starter"
-    """The model to begin from: starter, a run, or a folder in diffusers layout. Scratch takes its autoencoder."""
+    """The model to begin from: starter, run, folder, file, or owner/name of the hub. Scratch takes its latents."""
     objective: Literal["base", "epsilon", "v", "flow"] = "base"
     """What the network predicts; base keeps what the base model was trained with."""
     seed: int = Field(42, ge=0, lt=2**63)
@@ -180,7 +253,9 @@ class GenerateSettings(Model):
     """A batch of tiles; the prompts lie beside it in plan.jsonl, one line a tile."""
 
     model: str = "starter"
-    """starter, a run (run@step for one checkpoint), or a folder in diffusers layout."""
+    """starter, a run (run@step for one checkpoint), a folder in diffusers layout, a file, or owner/name of the hub."""
+    loras: tuple[str, ...] = ()
+    """LoRA files (or runs) laid over it, each FILE or FILE:STRENGTH."""
     count: int = Field(0, ge=0)
     """Tiles in all."""
     sampler: Sampler | None = None
@@ -189,16 +264,55 @@ class GenerateSettings(Model):
     """Sampling steps; empty takes the model's own."""
     guidance: float | None = Field(None, ge=0, le=50)
     """How strongly the prompt is followed; empty takes the model's own."""
+    rescale: float = Field(0.0, ge=0, le=1)
+    """How far guidance's contrast is taken back (Lin et al. 2024); 0.7 suits models that predict v."""
     width_px: int | None = Field(None, ge=16, le=4096, multiple_of=8)
     """Width; empty takes the model's own."""
     height_px: int | None = Field(None, ge=16, le=4096, multiple_of=8)
     """Height; empty takes the model's own."""
     seed: int = Field(42, ge=0, lt=2**63)
     """Tile n has seed + n."""
-    batch: int = Field(8, ge=1)
-    """Tiles made together."""
-    precision: Precision = "fp32"
-    """Number format of the arithmetic."""
+    batch: int = Field(0, ge=0, le=1024)
+    """Tiles made together; 0 plans them from the free memory."""
+    precision: Precision | None = None
+    """Number format of weights and arithmetic; empty takes bf16 on a GPU that has it, else fp32."""
+    seamless: bool = False
+    """Tiles that continue on the other side, and can be laid side by side."""
+    scene: bool = False
+    """Pictures larger than the model is used to, in overlapping windows of its own size."""
+    upscale: Literal[1, 2, 4] = 1
+    """Enlarge each tile and let the model draw the detail; what is drawn is plausible, not measured."""
+    init: str = ""
+    """A picture to begin from; with upscale, the picture that is enlarged."""
+    mask: str = ""
+    """A picture that is white where the first is to be made anew."""
+    strength: float | None = Field(None, gt=0, le=1)
+    """How much of a picture is drawn anew; empty takes 0.6, with a mask 1, and 0.3 to enlarge."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GenerateSettings":
+        if self.mask and not self.init:
+            raise ValueError("a mask needs a picture to begin from (init)")
+        if self.mask and self.upscale > 1:
+            raise ValueError("a picture is made anew in part (mask) or enlarged (upscale), one after the other")
+        return self
+
+
+class GridSettings(Model):
+    """Tiles side by side that differ in one, two or three settings; each axis is written NAME=A,B,C."""
+
+    x: str
+    """What varies from column to column."""
+    y: str = ""
+    """What varies from row to row."""
+    z: str = ""
+    """What varies from block to block."""
+    prompt: str = ""
+    """What all cells show, where no axis is of prompts."""
+    negative: str = ""
+    """What to steer away from."""
+    tiles: GenerateSettings = GenerateSettings()
+    """What no axis varies."""
 
 
 class ImportSettings(Model):
@@ -269,10 +383,12 @@ class ExportSettings(Model):
 
     name: str
     """What is exported."""
-    to: Literal["image-folder", "parquet", "gallery", "contact-sheet", "adapter"]
-    """The form."""
+    to: Literal["image-folder", "parquet", "gallery", "contact-sheet", "adapter", "kohya", "comfyui", "model"]
+    """The form; of a run: a LoRA for diffusers, kohya's trainer or ComfyUI, or a whole model in diffusers layout."""
     target: str
     """Folder (for a contact sheet a file) that must be empty or absent."""
+    precision: Precision = "fp32"
+    """Number format of the weights, where a run is exported."""
 
     @model_validator(mode="after")
     def _has_a_target(self) -> "ExportSettings":

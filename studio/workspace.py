@@ -15,6 +15,7 @@ from studio.errors import UsageError, unknown
 SETTINGS = "studio.toml"
 TEMPLATE = Path(__file__).parent.parent / "workspace_template"
 STARTER = TEMPLATE / "models" / "starter"
+SCENES = TEMPLATE / "models" / "scenes"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -63,6 +64,10 @@ class Workspace:
     @property
     def recipes(self) -> Path:
         return self.root / "recipes"
+
+    @property
+    def plans(self) -> Path:
+        return self.root / "plans"
 
     @property
     def cache(self) -> Path:
@@ -197,7 +202,7 @@ def make_workspace(root: Path) -> Workspace:
     if (root / SETTINGS).is_file():
         return Workspace(root)
     root.mkdir(parents=True, exist_ok=True)
-    for name in ("recipes", "prompts"):
+    for name in ("recipes", "prompts", "plans"):
         shutil.copytree(TEMPLATE / name, root / name, dirs_exist_ok=True)
     shutil.copy(TEMPLATE / "README.md", root / "README.md")
     for name in ("datasets", "runs", "batches", "evaluations", "collections", "corpus"):
@@ -233,7 +238,8 @@ def _named(parent: Path, kind: str, name: str) -> Path:
 
 
 def _only_template(root: Path) -> bool:
-    ours = {"recipes", "prompts", "README.md", "datasets", "runs", "batches", "evaluations", "collections", "corpus"}
+    kept = {"recipes", "prompts", "plans", "README.md"}
+    ours = kept | {"datasets", "runs", "batches", "evaluations", "collections", "corpus"}
     return all(path.name in ours or path.name.startswith(files.TEMPORARY) for path in root.iterdir())
 
 

@@ -20,7 +20,7 @@ _PARTS: dict[Orientation, tuple[bool, int]] = {
 }
 _INVERSES: dict[Orientation, Orientation] = {"rotate90": "rotate270", "rotate270": "rotate90"}
 _DIRECTIONS = re.compile(
-    r"\b(left|right|upper|lower|above|below|bottom|topmost|top(?![- ]down| view| of)"
+    r"\b(left|right|upper|lower|(?<!from )above|below|bottom|topmost|top(?![- ]down| view| of)"
     r"|(north|south)[- ]?(east|west)(ern)?|(north|south|east|west)(ern|wards?)?)\b",
     re.IGNORECASE,
 )

@@ -38,6 +38,11 @@ def chosen_to_hold_out(pictures: Iterable[tuple[str, str]], count: int, seed: in
     return {file_name for file_name, _ in ranked[:count]}
 
 
+def put_aside(count: int, wanted: int) -> int:
+    """Pictures measured and not trained on where nothing was held out: as many as wanted, at most a tenth."""
+    return min(wanted, max(count // 10, 1)) if count > 1 else 0
+
+
 def sum_of_split(pictures: Iterable[tuple[str, str]]) -> str:
     """One sha256 for a split, given as (file name, sha256): every figure measured on it carries this."""
     total = hashlib.sha256()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio import files
+from studio.models.modelspec import UNKNOWN, describe_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +73,9 @@ def save(
         save_file(tensors, folder / TRAINING_FILE)
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2))
         write_model(folder)
+        architecture, objective = state.get("architecture", UNKNOWN), state.get("objective", "")
+        for part in (path for path in folder.iterdir() if path.is_dir()):
+            describe_parts(part, f"{run.name}@{step}", architecture, objective=objective)
         for weights in folder.rglob("*.safetensors"):
             weights.chmod(0o644)  # written for the owner alone, whatever the mask
     return target

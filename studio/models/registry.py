@@ -1,25 +1,24 @@
-"""Which model a name means: the starter, a run's checkpoint, or a folder in diffusers layout; without torch."""
+"""Which model a name means: the starter, a run's checkpoint, a folder, a file or one of the hub; without torch."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tomli
 from pydantic import Field
 
 from studio import config, files
-from studio.errors import StudioError, UsageError, unknown
-from studio.models import checkpoints
+from studio.errors import UsageError, unknown
+from studio.models import checkpoints, families, stored
+from studio.models.layout import check_folder, read_settings
+from studio.models.weights import check_safetensors, read_header, weights_file, weights_sums
 from studio.settings import Sampler
 from studio.workspace import STARTER, Workspace, numbered_folders
 
-COMPONENTS = ("unet", "vae", "text_encoder")
-# The names that diffusers and transformers load, so that what is checked and summed is what is opened.
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-_NEEDED = (*(f"{component}/config.json" for component in COMPONENTS), "scheduler/scheduler_config.json")
-_MAX_HEADER_BYTES = 100_000_000
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+
+class NotFetched(UsageError):
+    """A model that has to be downloaded, or unpacked from its file, before it can be opened."""
 
 
 class Defaults(config.Model):
@@ -31,6 +30,20 @@ class Defaults(config.Model):
     """Sampling steps of that sampler."""
     guidance: float | None = Field(None, ge=0, le=50)
     """Guidance."""
+
+
+@dataclass(frozen=True)
+class ExtraLora:
+    """A LoRA file laid over a model for some tiles."""
+
+    name: str
+    """What it was called, pinned: FILE:STRENGTH or RUN@STEP:STRENGTH."""
+    path: Path
+    strength: float
+
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of red, green and blue, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,10 @@ class ModelRef:
     """LoRA weights laid over it before those, where a run began from a LoRA run."""
     objective: str | None = None
     """What the UNet predicts, where a run changed it."""
+    normalisation: Normalisation | None = None
+    """By which a run normalised its pictures, as a variant to be compared with."""
+    extra: tuple[ExtraLora, ...] = ()
+    """LoRA files laid over the whole in the end."""
 
     @property
     def unet_folder(self) -> Path:
@@ -57,17 +74,33 @@ class ModelRef:
         """Every LoRA over the UNet, in the order in which they are laid on."""
         return [*self.under, *([self.lora] if self.lora else [])]
 
+    @property
+    def text_loras(self) -> list[Path]:
+        """Those of the LoRAs that lie over the text encoders too."""
+        return [path for path in self.loras if any(name.startswith("text_encoder") for name in read_header(path))]
+
+    @property
+    def text_encoders(self) -> list[Path]:
+        """Folders of the text encoders: one, or the two of Stable Diffusion XL."""
+        both = (self.folder / "text_encoder", self.folder / "text_encoder_2")
+        return [both[0], both[1]] if both[1].is_dir() else [both[0]]
+
     def weights_sha256(self) -> str:
         """One sum over the weights of every part, in a fixed order."""
-        parts = [self.unet_folder, self.folder / "vae", self.folder / "text_encoder"]
-        paths = [weights_file(part) for part in parts] + self.loras
-        return files.sha256_of_texts(files.sha256_of(path) for path in paths)
+        sums = [
+            one for part in (self.unet_folder, self.folder / "vae", *self.text_encoders) for one in weights_sums(part)
+        ]
+        sums += [files.sha256_of(path) for path in self.loras]
+        sums += [f"{files.sha256_of(one.path)}:{one.strength:g}" for one in self.extra]
+        return files.sha256_of_texts(sums)
 
     def vae_sha256(self) -> str:
         return files.sha256_of(weights_file(self.folder / "vae"))
 
     def text_encoder_sha256(self) -> str:
-        return files.sha256_of(weights_file(self.folder / "text_encoder"))
+        sums = [one for part in self.text_encoders for one in weights_sums(part)]
+        sums += [files.sha256_of(path) for path in self.text_loras]
+        return sums[0] if len(sums) == 1 else files.sha256_of_texts(sums)
 
     def defaults(self) -> Defaults:
         """Generation settings that suit the model; empty where its folder has no studio.json.
@@ -76,18 +109,23 @@ class ModelRef:
             UsageError: the file is there and has faults.
         """
         path = self.folder / "studio.json"
-        return config.check(_json_of(path), Defaults, str(path)) if path.is_file() else Defaults()
+        return config.check(read_settings(path), Defaults, str(path)) if path.is_file() else Defaults()
 
 
-def resolve(workspace: Workspace, name: str) -> ModelRef:
+def resolve(workspace: Workspace, name: str, loras: Sequence[str] = ()) -> ModelRef:
     """The model that a name means.
 
     Args:
-        name: starter, RUN, RUN@STEP, or a folder in diffusers layout.
+        loras: laid over it for this time, each FILE[:STRENGTH] or RUN[@STEP][:STRENGTH].
+        name: starter, RUN, RUN@STEP, a folder in diffusers layout, FILE.safetensors, or OWNER/NAME[@REVISION] of the
+            hub. The last two are opened once and then kept in the workspace; see `studio.requests.fetch_model`.
 
     Raises:
+        NotFetched: it is of the hub, or a file, and was not fetched yet.
         UsageError: there is no such model, or it cannot be used safely.
     """
+    if loras:
+        return replace(resolve(workspace, name), extra=tuple(_extra_lora(workspace, text) for text in loras))
     if name == "starter":
         return _checked(ModelRef("starter", STARTER))
     if not name:
@@ -95,13 +133,15 @@ def resolve(workspace: Workspace, name: str) -> ModelRef:
     if Path(name).is_dir() and (Path(name) / "model_index.json").is_file():
         return _checked(ModelRef(name, Path(name).resolve()))
     if Path(name).is_file():
-        raise _refuse_file(Path(name))
+        return _of_file(workspace, Path(name).resolve())
     run_name, _, step = name.partition("@")
     try:
         run = workspace.run(run_name)
     except UsageError:
         if Path(name).is_dir():
             raise UsageError(f"{name} is not a model in diffusers layout: it has no model_index.json.") from None
+        if stored.is_hub_name(name):
+            return _of_hub(workspace, name)
         known = ["starter", *(path.name.partition("-")[2] for path in numbered_folders(workspace.runs))]
         raise unknown("model", name, known) from None
     return _of_run(workspace, run, step)
@@ -119,11 +159,12 @@ def _of_run(workspace: Workspace, run: Path, step: str) -> ModelRef:
     name = f"{run.name}@{checkpoints.step_of(checkpoint)}"
     state = json.loads((checkpoint / "state.json").read_text())
     if (checkpoint / "model").is_dir():
-        return _checked(ModelRef(name, checkpoint / "model"))
+        return _checked(ModelRef(name, checkpoint / "model", normalisation=state.get("normalisation")))
     if (checkpoint / "vae").is_dir():
         raise UsageError(f"Run {run.name} trained an autoencoder, which makes no tiles by itself.")
     config = tomli.loads((run / "config.toml").read_text())
-    base = replace(resolve(workspace, config["settings"]["base"]), name=name, objective=state.get("objective"))
+    learnt = {"objective": state.get("objective"), "normalisation": state.get("normalisation")}
+    base = replace(resolve(workspace, config["settings"]["base"]), name=name, **learnt)
     lora = checkpoint / "lora" / "pytorch_lora_weights.safetensors"
     if lora.is_file():
         check_safetensors(lora)
@@ -147,83 +188,53 @@ def autoencoder_folder(workspace: Workspace, name: str) -> Path:
     return folder if folder.is_dir() else resolve(workspace, name).folder / "vae"
 
 
-def weights_file(component: Path) -> Path:
-    """The safetensors file of one component, the one that the libraries load.
-
-    Raises:
-        UsageError: there is none; where there are pickles instead, it says how to convert them.
-    """
-    found = {path.name: path for path in component.iterdir()} if component.is_dir() else {}
-    # An index and an adapter each name further files, of any kind and anywhere, and the libraries follow them.
-    leading = [name for name in found if name.endswith(".index.json") or name == "adapter_config.json"]
-    if leading:
-        raise UsageError(f"{component} is in several parts ({leading[0]}).", "Save it as one safetensors file.")
-    stock = next((found[name] for name in _WEIGHTS if name in found), None)
-    if stock is not None:
-        return stock
-    others = sorted(name for name in found if name.endswith(".safetensors"))
-    if others:
-        raise UsageError(f"{component} has weights under another name, {others[0]}.", f"Call them {_WEIGHTS[0]}.")
-    pickles = sorted(name for name in found if name.endswith(_PICKLES))
-    if pickles:
-        raise UsageError(
-            f"{component} holds only pickled weights ({pickles[0]}), which can run code.",
-            "Convert them to safetensors on a machine you can lose, and point here again.",
-        )
-    raise UsageError(f"{component} holds no weights.", "A diffusers folder has <component>/*.safetensors.")
+def _extra_lora(workspace: Workspace, text: str) -> ExtraLora:
+    source, strength = text, 1.0
+    head, colon, tail = text.rpartition(":")
+    if colon and not Path(text).is_file():
+        try:
+            source, strength = head, float(tail)
+        except ValueError:
+            raise UsageError(f"{tail!r} is no strength of a LoRA.", "Write --lora FILE:0.8.") from None
+    if not -10 <= strength <= 10:
+        raise UsageError(f"The strength {tail} of {source} is out of reach.", "Usual are 0 to 1.")
+    if Path(source).is_file():
+        path = Path(source).resolve()
+        check_safetensors(path)
+        return ExtraLora(f"{path}:{strength:g}", path, strength)
+    if source.endswith(".safetensors"):
+        raise UsageError(f"There is no file {source}.", "Write --lora FILE:0.8.")
+    run, _, step = source.partition("@")
+    ref = _of_run(workspace, workspace.run(run), step)
+    if ref.lora is None:
+        raise UsageError(f"{source} learnt no LoRA.", "Name a run of method lora, or a file.")
+    return ExtraLora(f"{ref.name}:{strength:g}", ref.lora, strength)
 
 
-def check_safetensors(path: Path) -> None:
-    """Look at what a file is, not at what it is called.
+def _of_file(workspace: Workspace, path: Path) -> ModelRef:
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path} is not a model that can be opened.", "Only .safetensors files and folders can.")
+    families.family_of(path)
+    folder = stored.folder_of_file(workspace, path)
+    if not folder.is_dir():
+        raise NotFetched(f"{path} has not been opened yet.", f"Run: rs-studio {workspace.root} model add {path}")
+    return _checked(ModelRef(str(path), folder))
 
-    Raises:
-        UsageError: it is not a safetensors file.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if 2 <= length <= _MAX_HEADER_BYTES and length + 8 <= path.stat().st_size:
-            try:
-                if isinstance(json.loads(file.read(length)), dict):
-                    return
-            except ValueError:
-                pass
-    raise UsageError(
-        f"{path} is not a safetensors file, whatever its name says.",
-        "Only safetensors are opened, since pickles can run code.",
+
+def _of_hub(workspace: Workspace, name: str) -> ModelRef:
+    hub_id, _, revision = name.partition("@")
+    for snapshot in stored.snapshots(workspace, hub_id, revision):
+        try:
+            return _checked(ModelRef(f"{hub_id}@{snapshot.name}", snapshot))
+        except UsageError:
+            if stored.is_ours(workspace, snapshot):
+                raise
+    raise NotFetched(
+        f"There is no run and no folder named {name}, and no model of the hub by this name was downloaded.",
+        f"To download it run: rs-studio {workspace.root} model add {name}",
     )
 
 
 def _checked(ref: ModelRef) -> ModelRef:
-    if not (ref.folder / "model_index.json").is_file():
-        raise StudioError(f"{ref.name} is not there: {ref.folder} holds no model.", "Install rs-studio again.")
-    kind = _json_of(ref.folder / "model_index.json").get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise UsageError(f"{ref.name} is a {kind}; models of Stable Diffusion 1.x's shape can be used.")
-    for component in COMPONENTS:
-        check_safetensors(weights_file(ref.folder / component))
-    tokenizer = ref.folder / "tokenizer"
-    missing = [name for name in _NEEDED if not (ref.folder / name).is_file()]
-    if not (tokenizer / "tokenizer.json").is_file() and not (tokenizer / "vocab.json").is_file():
-        missing.append("tokenizer/vocab.json")
-    if missing:
-        raise UsageError(f"{ref.name} is incomplete: it has no {', '.join(missing)}.", "Download or save it again.")
+    check_folder(ref.name, ref.folder)
     return ref
-
-
-def _json_of(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}).") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} holds no settings.")
-    return values
-
-
-def _refuse_file(path: Path) -> UsageError:
-    if path.suffix == ".safetensors":
-        check_safetensors(path)
-        return UsageError(f"{path} is a single file; a folder in diffusers layout is needed.")
-    return UsageError(
-        f"{path} is not a model that can be opened.", "Name a folder in diffusers layout with safetensors."
-    )

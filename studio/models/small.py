@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from studio.models.attention import use_fast_attention
 from studio.models.load import PREDICTION_TYPES, DiffusionModel
 from studio.settings import ScratchMethod
 
@@ -80,6 +81,7 @@ def small_model(
         cross_attention_dim=method.text_width,
         attention_head_dim=8,
     )
+    use_fast_attention(unet)
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),

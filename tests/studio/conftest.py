@@ -36,6 +36,30 @@ def narrow(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def narrow_first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion 1 with a small vocabulary of its own, but narrow."""
+    from tests.studio.small_models import save_family
+
+    return save_family(tmp_path_factory.mktemp("models") / "narrow-first", "sd1")
+
+
+@pytest.fixture(scope="session")
+def narrow_v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion 2 that predicts v, but narrow."""
+    from tests.studio.small_models import save_family
+
+    return save_family(tmp_path_factory.mktemp("models") / "narrow-v", "sd2")
+
+
+@pytest.fixture(scope="session")
+def narrow_xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion XL with two text encoders, but narrow."""
+    from tests.studio.small_models import save_family
+
+    return save_family(tmp_path_factory.mktemp("models") / "narrow-xl", "sdxl")
+
+
+@pytest.fixture(scope="session")
 def starter() -> Path:
     """The model that ships with the studio; what it makes is not judged here."""
     if not (STARTER / "model_index.json").is_file():

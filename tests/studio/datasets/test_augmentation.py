@@ -41,7 +41,8 @@ def test_captions_with_directions_are_seen(caption: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "caption", ["a top-down view", "roofs are bright", "a westfalian town", "many planes are parked"]
+    "caption",
+    ["a top-down view", "fields seen from above", "roofs are bright", "a westfalian town", "many planes are parked"],
 )
 def test_captions_without_are_not(caption: str) -> None:
     assert not has_direction_words(caption)

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from studio import requests
 from studio.errors import SettingsError, UsageError
 from studio.models import checkpoints
-from studio.models.registry import autoencoder_folder, check_safetensors, resolve, weights_file
+from studio.models.load import load_model
+from studio.models.registry import autoencoder_folder, resolve
+from studio.models.weights import weights_file, weights_files
 from studio.workspace import Workspace
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -125,6 +127,10 @@ class Canary:
         return os.mkdir, (str(self.path),)
 
 
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def evil(kind: str, model: Path, canary: Path) -> None:
     """Make of a model folder one that must not be opened."""
     weights, pickled = model / UNET, pickle.dumps(Canary(canary))
@@ -144,11 +150,26 @@ def evil(kind: str, model: Path, canary: Path) -> None:
         weights.unlink()
         weights.with_suffix(".bin").write_bytes(pickled)
     elif kind == "another name":
-        weights.rename(weights.with_suffix(".fp16.safetensors"))
+        weights.rename(weights.with_suffix(".ema.safetensors"))
     elif kind == "index to elsewhere":
         (model.parent / "evil.bin").write_bytes(pickled)
         index = {"metadata": {}, "weight_map": {"conv_in.weight": "../../evil.bin"}}
         (model / f"{UNET}.index.json").write_text(json.dumps(index))
+    elif kind == "shards elsewhere":
+        shutil.copy(weights, model.parent / "elsewhere.safetensors")
+        weights.unlink()
+        index = {"metadata": {}, "weight_map": {"conv_in.weight": "../../elsewhere.safetensors"}}
+        (model / f"{UNET}.index.json").write_text(json.dumps(index))
+    elif kind == "a pickle for a shard":
+        (model / "unet" / "shard.safetensors").write_bytes(pickled)
+        weights.unlink()
+        (model / f"{UNET}.index.json").write_text('{"weight_map": {"conv_in.weight": "shard.safetensors"}}')
+    elif kind == "a shard is missing":
+        weights.unlink()
+        (model / f"{UNET}.index.json").write_text('{"weight_map": {"conv_in.weight": "shard.safetensors"}}')
+    elif kind == "pickles in an index":
+        weights.rename(weights.with_name("other.safetensors"))
+        (model / "unet" / "diffusion_pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "a.bin"}}')
     elif kind == "adapter beside":
         (model / "text_encoder" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
         (model / "text_encoder" / "adapter_model.bin").write_bytes(pickled)
@@ -157,7 +178,13 @@ def evil(kind: str, model: Path, canary: Path) -> None:
     elif kind == "no tokenizer":
         shutil.rmtree(model / "tokenizer")
     elif kind == "another pipeline":
+        (model / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    elif kind == "XL without its second text encoder":
         (model / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    elif kind == "inpainting":
+        change(model / "unet/config.json", in_channels=9)
+    elif kind == "another UNet":
+        change(model / "unet/config.json", _class_name="SatUNet")
     elif kind == "torn index":
         (model / "model_index.json").write_text('{"_class_name": ')
 
@@ -171,11 +198,18 @@ EVIL = {
     "endless header": "not a safetensors file",
     "only a pickle": "only pickled weights",
     "another name": "under another name",
-    "index to elsewhere": "several parts",
-    "adapter beside": "several parts",
+    "index to elsewhere": "several things to load",
+    "adapter beside": "several things to load",
     "no scheduler": "incomplete: it has no scheduler",
     "no tokenizer": "incomplete: it has no tokenizer",
-    "another pipeline": "is a StableDiffusionXLPipeline",
+    "another pipeline": "is a FluxPipeline",
+    "XL without its second text encoder": "incomplete: it has no text_encoder_2/config.json, tokenizer_2",
+    "inpainting": "takes 9 channels, its autoencoder makes 4",
+    "another UNet": "is a SatUNet",
+    "shards elsewhere": "no safetensors file beside it",
+    "a pickle for a shard": "not a safetensors file",
+    "a shard is missing": "is not there",
+    "pickles in an index": "no index of safetensors",
     "torn index": "cannot be read",
 }
 
@@ -190,19 +224,50 @@ def test_what_cannot_be_opened_safely_is_refused(
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_single_file_is_refused_for_what_it_is(tmp_path: Path, made_workspace: Workspace) -> None:
-    renamed, whole, checkpoint = tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "c.ckpt"
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ("a", "no checkpoint of Stable Diffusion"),
+        ("unet.mid_block.to_q.lora_A.weight", "a LoRA, not a model"),
+        ("down_blocks.0.resnets.0.conv1.weight", "one part of a model"),
+        ("double_blocks.0.img_attn.proj.weight", "another kind"),
+        ("model.diffusion_model.input_blocks.0.0.weight", "without autoencoder and text encoder"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_for_what_it_is(
+    tensor: str, said: str, tmp_path: Path, made_workspace: Workspace
+) -> None:
+    save_file({tensor: torch.ones(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(UsageError, match=said):
+        resolve(made_workspace, str(tmp_path / "a.safetensors"))
+
+
+def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, made_workspace: Workspace) -> None:
+    renamed, checkpoint = tmp_path / "a.safetensors", tmp_path / "c.ckpt"
     renamed.write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
-    save_file({"a": torch.ones(1)}, whole)
     checkpoint.write_bytes(renamed.read_bytes())
     with pytest.raises(UsageError, match="not a safetensors file, whatever its name says"):
         resolve(made_workspace, str(renamed))
-    with pytest.raises(UsageError, match="a single file"):
-        resolve(made_workspace, str(whole))
     with pytest.raises(UsageError, match="not a model"):
         resolve(made_workspace, str(checkpoint))
-    check_safetensors(whole)
     assert not (tmp_path / "canary").exists()
+
+
+def test_half_precision_variants_and_shards_are_opened(model: Path, made_workspace: Workspace) -> None:
+    whole = load_model(resolve(made_workspace, str(model)), "cpu")
+    kept = {name: one.clone() for name, one in whole.unet.state_dict().items()}
+    sums = resolve(made_workspace, str(model)).weights_sha256()
+    (model / UNET).unlink()
+    whole.unet.save_pretrained(model / "unet", max_shard_size="200KB")
+    assert len(weights_files(model / "unet")) > 1
+    for component in ("vae", "text_encoder"):
+        path = weights_file(model / component)
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    ref = resolve(made_workspace, str(model))
+    again = load_model(ref, "cpu")
+    assert all(torch.equal(one, kept[name]) for name, one in again.unet.state_dict().items())
+    assert torch.equal(again.vae.decoder.conv_in.weight, whole.vae.decoder.conv_in.weight)
+    assert ref.weights_sha256() != sums  # as the files are others
 
 
 def test_the_file_that_is_checked_is_the_one_that_is_loaded(model: Path) -> None:

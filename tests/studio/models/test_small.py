@@ -98,5 +98,5 @@ def test_clips_own_tokenizer_is_loaded_as_it_is(narrow: Path) -> None:
     stock = CLIPTokenizer.from_pretrained(narrow / "tokenizer", local_files_only=True)
     assert ours == stock(list(TEXTS), padding="max_length", truncation=True, max_length=TOKENS)["input_ids"]
     assert ours[0][:6] == [49406, 637, 2473, 2252, 320, 1605]  # "one river near a town", from CLIP's own vocabulary
-    assert model.embed(list(TEXTS)).shape == (len(TEXTS), TOKENS, 32)
+    assert model.embed(list(TEXTS)).states.shape == (len(TEXTS), TOKENS, 32)
     assert isinstance(model.tokenizer.backend_tokenizer, Tokenizer)
