@@ -49,7 +49,8 @@ def _settings(workspace: Workspace) -> Iterator[Problem]:
     """Every settings file is TOML; what is in it is checked by whoever uses it."""
     kinds = (workspace.datasets, workspace.batches, workspace.runs, workspace.evaluations, workspace.exports)
     of_jobs = [folder / "config.toml" for kind in kinds for folder in folders(kind)]
-    books = sorted([*workspace.prompts.glob("[!.]*.toml"), *workspace.recipes.glob("[!.]*.toml")])
+    kept = (workspace.prompts, workspace.recipes, workspace.plans)
+    books = sorted(path for folder in kept for path in folder.glob("[!.]*.toml"))
     titles = [folder / "collection.toml" for folder in folders(workspace.collections)]
     for path in [workspace.settings_path, *of_jobs, *books, *titles]:
         if path.is_file():

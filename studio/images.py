@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the interface draws pictures without numpy, whose import co
     import numpy as np
 
 RECIPE_KEY = "rs-studio"
+XMP_KEY = "XML:com.adobe.xmp"
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow begins to warn
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 _BROKEN = (OSError, ValueError, SyntaxError, LookupError, EOFError, struct.error, Image.DecompressionBombError, Warning)
@@ -37,7 +39,10 @@ def save_tile(path: Path, array: "np.ndarray[Any, Any]", recipe: Mapping[str, An
 
 
 def png_bytes(image: Image.Image, recipe: Mapping[str, Any] | None = None) -> bytes:
-    """A picture as PNG: the recipe as JSON under `rs-studio`, and its prompt under `Description` for other tools."""
+    """A picture as PNG: the recipe as JSON under `rs-studio`, and its prompt under `Description` for other tools.
+
+    A synthetic one also says so in IPTC's words, as image search and catalogues look for.
+    """
     text = PngImagePlugin.PngInfo()
     if recipe is not None:
         # JSON in ASCII fits PNG's oldest kind of text and keeps every character, lone surrogates included.
@@ -45,9 +50,24 @@ def png_bytes(image: Image.Image, recipe: Mapping[str, Any] | None = None) -> by
         text.add_text("Software", "rs-studio")
         if recipe.get("prompt"):
             text.add_itxt("Description", shown(recipe["prompt"]))
+        if recipe.get("synthetic"):
+            text.add_itxt(XMP_KEY, _xmp(recipe))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def _xmp(recipe: Mapping[str, Any]) -> str:
+    """IPTC's digital source type as an XMP packet; an inpainting of a real picture is synthetic in part."""
+    is_real_in_part = recipe.get("mask_sha256") and not (recipe.get("source") or {}).get("synthetic")
+    kind = "compositeWithTrainedAlgorithmicMedia" if is_real_in_part else "trainedAlgorithmicMedia"
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        f"<Iptc4xmpExt:DigitalSourceType>{_SOURCE_TYPES}{kind}</Iptc4xmpExt:DigitalSourceType>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+    )
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -105,12 +125,26 @@ def thumbnail(path: Path, size_px: int) -> Image.Image:
 
 def fit_square(image: Image.Image, size_px: int) -> Image.Image:
     """The centre square of a picture at the given size; antialiased bicubic, nothing done where it fits already."""
-    scale = size_px / min(image.size)
-    width, height = (max(size_px, round(side * scale)) for side in image.size)
+    return fit(image, size_px, size_px)
+
+
+def fit(image: Image.Image, width_px: int, height_px: int) -> Image.Image:
+    """The centre of a picture at the given size, with as little cut off as its shape allows; as `fit_square`."""
+    scale = max(width_px / image.width, height_px / image.height)
+    width, height = max(width_px, round(image.width * scale)), max(height_px, round(image.height * scale))
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size_px) // 2, (height - size_px) // 2
-    return image.crop((left, top, left + size_px, top + size_px))
+    left, top = (width - width_px) // 2, (height - height_px) // 2
+    return image.crop((left, top, left + width_px, top + height_px))
+
+
+def opacity(path: Path) -> Image.Image | None:
+    """The alpha of a picture, turned upright, 0 where it is transparent; None where it has none. As `open_picture`."""
+    with _opened(path) as image:
+        if "A" not in image.mode and "transparency" not in image.info:
+            return None
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
 
 
 def contact_sheet(

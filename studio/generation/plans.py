@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import tomli
-from pydantic import Field
 
-from studio import config, files
+from studio import files
 from studio.datasets.dataset import held_out_split, open_dataset, parse_reference
 from studio.errors import UsageError, unknown
 from studio.prompts.book import load_book
@@ -41,59 +40,12 @@ class PlannedTile:
     label: str
 
 
-class ClassPlan(config.Model):
-    """One class of a plan."""
-
-    label: str
-    """Class name of the tiles."""
-    count: int = Field(ge=1)
-    """Tiles wanted."""
-    prompts: tuple[str, ...] = Field(min_length=1)
-    """Prompts, taken in turn."""
-    negative: str = ""
-    """What to steer away from."""
-
-
-class Plan(config.Model):
-    """A count for each class, with its prompts."""
-
-    description: str = ""
-    """What the plan is for."""
-    classes: tuple[ClassPlan, ...] = ()
-    """The classes."""
-
-
 def plan_tiles(lines: Sequence[PromptLine], count: int, seed: int) -> list[PlannedTile]:
     """Tiles of prompts taken in turn, tile n from seed + n; a count of 0 makes one for each prompt, choices apart."""
     written = [PromptLine(text, line.negative, line.label) for line in lines for text in expand(line.prompt)]
     total = count or len(written)
     chosen = [written[index % len(written)] for index in range(total)]
     return [PlannedTile(n, line.prompt, line.negative, seed + n, line.label) for n, line in enumerate(chosen)]
-
-
-def plan_classes(plan: Plan, seed: int) -> list[PlannedTile]:
-    """Tiles of a class plan, class after class."""
-    tiles: list[PlannedTile] = []
-    for one in plan.classes:
-        lines = [PromptLine(prompt, one.negative, one.label) for prompt in one.prompts]
-        start = len(tiles)
-        part = plan_tiles(lines, one.count, seed + start)
-        tiles += [
-            PlannedTile(start + n, tile.prompt, tile.negative, tile.seed, tile.label) for n, tile in enumerate(part)
-        ]
-    return tiles
-
-
-def read_plan(path: Path) -> Plan:
-    """A class plan from a TOML file.
-
-    Raises:
-        UsageError: the file is missing or has faults, all named.
-    """
-    plan = config.load(path, Plan)
-    if not plan.classes:
-        raise UsageError(f"{path} plans no classes.", "Write [[classes]] with label, count and prompts.")
-    return plan
 
 
 def read_prompts(workspace: Workspace, source: str, negative: str = "") -> list[PromptLine]:

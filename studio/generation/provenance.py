@@ -1,8 +1,8 @@
 """A tile's recipe: everything needed to make the same pixels again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 import diffusers
 import torch
@@ -12,6 +12,8 @@ from studio import __version__, config
 from studio.generation.plans import PlannedTile
 from studio.models.registry import ModelRef
 from studio.settings import Precision, Sampler
+
+Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,20 @@ class Sampling:
     width_px: int
     height_px: int
     precision: str
+    rescale: float = 0.0
+    seamless: bool = False
+    window_px: int = 0
+    """Side of the windows of a large picture; 0 where the network sees a tile whole."""
+    upscale: int = 1
+    init_sha256: str = ""
+    """The picture that tiles begin from, in the batch's `inputs`."""
+    mask_sha256: str = ""
+    strength: float = 1.0
+
+    @property
+    def is_made_alone(self) -> bool:
+        """Whether one tile's windows take the place of tiles made together."""
+        return self.window_px > 0
 
 
 class Recipe(config.Model):
@@ -37,19 +53,28 @@ class Recipe(config.Model):
     seed: int = Field(ge=0, lt=2**64)
     index: int = Field(0, ge=0)
     model: str
+    loras: tuple[str, ...] = ()
     sampler: Sampler
     steps: int = Field(ge=1, le=1000)
     guidance: float = Field(ge=0, le=50)
     width_px: int = Field(ge=16, le=4096, multiple_of=8)
     height_px: int = Field(ge=16, le=4096, multiple_of=8)
     precision: Precision = "fp32"
+    rescale: float = Field(0.0, ge=0, le=1)
+    seamless: bool = False
+    window_px: int = Field(0, ge=0, le=4096)
+    upscale: Literal[1, 2, 4] = 1
+    init_sha256: Sha256 = ""
+    mask_sha256: Sha256 = ""
+    strength: float = Field(1.0, gt=0, le=1)
     rows: int = Field(1, ge=1, le=1024)
     row: int = Field(0, ge=0)
     threads: int = Field(1, ge=1, le=1024)
+    compiled: bool = False
 
     @property
     def sampling(self) -> Sampling:
-        return Sampling(self.sampler, self.steps, self.guidance, self.width_px, self.height_px, self.precision)
+        return Sampling(**{name: getattr(self, name) for name in Sampling.__dataclass_fields__})
 
     @property
     def tile(self) -> PlannedTile:
@@ -69,11 +94,20 @@ def differences(known: Mapping[str, Any], weights_sha256: str, device: str) -> l
 
 
 def recipe(
-    tile: PlannedTile, rows: Sequence[PlannedTile], ref: ModelRef, weights_sha256: str, sampling: Sampling, device: str
+    tile: PlannedTile,
+    rows: Sequence[PlannedTile],
+    ref: ModelRef,
+    weights_sha256: str,
+    sampling: Sampling,
+    device: str,
+    compiled: bool = False,
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The recipe of one tile.
 
-    `rows` are the tiles made together: on the same machine the last bits of a sum depend on the shape of a batch.
+    Args:
+        rows: the tiles made together: on the same machine the last bits of a sum depend on the shape of a batch.
+        source: the recipe of the picture that the tile began from, where it had one.
     """
     return {
         "software": f"rs-studio {__version__}",
@@ -84,13 +118,11 @@ def recipe(
         "seed": tile.seed,
         "index": tile.index,
         "model": ref.name,
-        "sampler": sampling.sampler,
-        "steps": sampling.steps,
-        "guidance": sampling.guidance,
-        "width_px": sampling.width_px,
-        "height_px": sampling.height_px,
-        "precision": sampling.precision,
+        "loras": [one.name for one in ref.extra],
+        **asdict(sampling),
         "rows": len(rows),
         "row": list(rows).index(tile),
+        "compiled": compiled,
         **made_with(weights_sha256, device),
+        **({"source": dict(source)} if source is not None else {}),
     }

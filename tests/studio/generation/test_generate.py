@@ -66,7 +66,8 @@ def test_every_tile_is_saved_and_told(workspace: Workspace, tiny_flow: Path) -> 
         (n, f"tiles/{n + 1:06d}.png", 40 + n) for n in range(5)
     ]
     assert all(files.sha256_of(folder / one.path) == one.sha256 for one in saved)
-    assert [event.done for event in events if isinstance(event, Phase) and event.total == 5] == [0, 2, 4, 5]
+    done = [event.done for event in events if isinstance(event, Phase) and event.total == 5]
+    assert list(dict.fromkeys(done)) == [0, 2, 4, 5]  # each several times where a step takes long
     assert files.manifest_faults(folder) == []
 
 

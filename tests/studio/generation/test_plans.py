@@ -8,12 +8,9 @@ from studio.errors import UsageError
 from studio.generation.plans import (
     PlannedTile,
     PromptLine,
-    plan_classes,
     plan_tiles,
     planned,
-    read_plan,
     read_prompts,
-    summary,
     tile_name,
     write_plan,
 )
@@ -36,33 +33,6 @@ def test_choices_are_written_out_and_taken_in_turn() -> None:
 def test_no_count_means_one_tile_for_each_prompt() -> None:
     assert len(plan_tiles([PromptLine("a {red|green} {roof|car}"), PromptLine("b")], 0, seed=0)) == 5
     assert len(plan_tiles([PromptLine("a"), PromptLine("b")], 1, seed=0)) == 1
-
-
-def test_a_class_plan_makes_so_many_of_each(tmp_path: Path) -> None:
-    path = tmp_path / "plan.toml"
-    path.write_text(
-        '[[classes]]\nlabel = "forest"\ncount = 3\nprompts = ["a", "b"]\n'
-        '[[classes]]\nlabel = "Water body"\ncount = 2\nprompts = ["c {x|y}"]\nnegative = "fog"\n'
-    )
-    tiles = plan_classes(read_plan(path), seed=7)
-    assert [(tile.index, tile.seed, tile.prompt, tile.label) for tile in tiles] == [
-        (0, 7, "a", "forest"),
-        (1, 8, "b", "forest"),
-        (2, 9, "a", "forest"),
-        (3, 10, "c x", "Water body"),
-        (4, 11, "c y", "Water body"),
-    ]
-    assert summary(tiles) == {"forest": 3, "water-body": 2}
-
-
-def test_a_faulty_plan_names_every_fault(tmp_path: Path) -> None:
-    path = tmp_path / "plan.toml"
-    path.write_text('[[classes]]\nlabel = "a"\ncount = 0\nprompts = []\nprompt = "x"\n')
-    with pytest.raises(UsageError, match="3 faults"):
-        read_plan(path)
-    path.write_text('description = "nothing"\n')
-    with pytest.raises(UsageError, match="plans no classes"):
-        read_plan(path)
 
 
 def test_a_plan_on_disk_is_the_plan(tmp_path: Path) -> None:

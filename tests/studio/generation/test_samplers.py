@@ -8,23 +8,47 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
 
 from studio.errors import UsageError
-from studio.generation.samplers import make_scheduler, own_sampler, sample, tile_noise
-from studio.models.load import DiffusionModel, load_model
+from studio.generation.canvas import encoded
+from studio.generation.guidance import epsilon_of_flow, guided, noise_ratio, rescaled
+from studio.generation.samplers import (
+    SAMPLERS,
+    Start,
+    make_scheduler,
+    own_sampler,
+    sample,
+    step_generator,
+    tile_noise,
+)
+from studio.models.load import Conditioning, DiffusionModel, load_model
 from studio.models.registry import ModelRef
 
-STOCK = {
-    "pndm": PNDMScheduler,
-    "dpm++2m": DPMSolverMultistepScheduler,
-    "unipc": UniPCMultistepScheduler,
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
+KARRAS, SDE = {"use_karras_sigmas": True}, {"algorithm_type": "sde-dpmsolver++"}
+STOCK: dict[str, tuple[Any, dict[str, Any]]] = {
+    "pndm": (PNDMScheduler, {}),
+    "ddim": (DDIMScheduler, {}),
+    "dpm++2m": (DPMSolverMultistepScheduler, {}),
+    "dpm++2m-karras": (DPMSolverMultistepScheduler, KARRAS),
+    "dpm++2m-sde": (DPMSolverMultistepScheduler, SDE),
+    "dpm++2m-sde-karras": (DPMSolverMultistepScheduler, SDE | KARRAS),
+    "dpm++sde": (DPMSolverSinglestepScheduler, SDE),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler-a": (EulerAncestralDiscreteScheduler, {}),
+    "heun": (HeunDiscreteScheduler, {}),
+    "lcm": (LCMScheduler, {}),
 }
 PROMPT, NEGATIVE = "a river through farmland", "clouds"
 STEPS = 5
@@ -46,20 +70,28 @@ def stock_pipeline(folder: Path) -> StableDiffusionPipeline:
     return pipeline
 
 
+def stock_scheduler(sampler: str, folder: Path) -> Any:
+    scheduler, options = STOCK[sampler]
+    return scheduler.from_pretrained(folder / "scheduler", local_files_only=True, **options)
+
+
 def noise_for(model: DiffusionModel, seed: int = 7) -> torch.Tensor:
     cells = model.native_size_px // model.reduction
     return tile_noise(seed, (int(model.unet.config.in_channels), cells, cells))
 
 
-def ours(model: DiffusionModel, sampler: str, guidance: float) -> tuple[torch.Tensor, np.ndarray]:
+def ours(model: DiffusionModel, sampler: str, guidance: float, **other: Any) -> tuple[torch.Tensor, np.ndarray]:
+    noise = noise_for(model)
     with torch.inference_mode():
         texts = model.embed([PROMPT]), model.embed([NEGATIVE])
-        latents = sample(model, *texts, noise_for(model), sampler, STEPS, guidance)
+        generators = [step_generator(7, tuple(noise.shape[1:]))]  # type: ignore[arg-type]
+        latents = sample(model, *texts, noise, sampler, STEPS, guidance, generators=generators, **other)
         return latents, model.decode(latents).permute(0, 2, 3, 1).numpy()
 
 
-def stock(pipeline: StableDiffusionPipeline, noise: torch.Tensor, guidance: float) -> tuple[torch.Tensor, np.ndarray]:
-    told: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": guidance, "latents": noise}
+def stock(pipeline: Any, guidance: float, **told: Any) -> tuple[torch.Tensor, np.ndarray]:
+    """What a stock pipeline makes of a generator: first the noise comes from it, then what a sampler adds."""
+    told |= {"num_inference_steps": STEPS, "guidance_scale": guidance, "generator": torch.Generator().manual_seed(7)}
     latents = pipeline(PROMPT, negative_prompt=NEGATIVE, output_type="latent", **told).images
     with torch.inference_mode():
         decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
@@ -81,8 +113,12 @@ def test_our_loop_is_the_stock_pipelines(
     narrow_model: DiffusionModel,
     narrow_pipeline: StableDiffusionPipeline,
 ) -> None:
-    narrow_pipeline.scheduler = STOCK[sampler].from_pretrained(narrow / "scheduler", local_files_only=True)
-    assert_alike(ours(narrow_model, sampler, guidance), stock(narrow_pipeline, noise_for(narrow_model), guidance))
+    narrow_pipeline.scheduler = stock_scheduler(sampler, narrow)
+    assert_alike(ours(narrow_model, sampler, guidance), stock(narrow_pipeline, guidance))
+
+
+def test_every_sampler_but_one_is_compared_with_the_stock_pipeline() -> None:
+    assert SAMPLERS.keys() - STOCK.keys() == {"lms"}  # the stock one needs scipy
 
 
 def test_a_v_network_is_sampled_as_the_stock_pipeline_does(
@@ -90,7 +126,7 @@ def test_a_v_network_is_sampled_as_the_stock_pipeline_does(
 ) -> None:
     model = DiffusionModel(**{**vars(narrow_model), "objective": "v"})
     narrow_pipeline.scheduler = DDIMScheduler.from_pretrained(narrow / "scheduler", prediction_type="v_prediction")
-    mine, theirs = ours(model, "ddim", 3.0), stock(narrow_pipeline, noise_for(model), 3.0)
+    mine, theirs = ours(model, "ddim", 3.0), stock(narrow_pipeline, 3.0)
     assert_alike(mine, theirs)
     assert not torch.allclose(mine[0], ours(narrow_model, "ddim", 3.0)[0], atol=0.01)
 
@@ -98,13 +134,13 @@ def test_a_v_network_is_sampled_as_the_stock_pipeline_does(
 def test_the_starter_is_sampled_as_the_stock_pipeline_does(starter: Path) -> None:
     model, pipeline = load_model(ModelRef("starter", starter), "cpu"), stock_pipeline(starter)
     assert own_sampler(model.scheduler) == "dpm++2m"
-    assert_alike(ours(model, "dpm++2m", 2.5), stock(pipeline, noise_for(model), 2.5))
+    assert_alike(ours(model, "dpm++2m", 2.5), stock(pipeline, 2.5))
 
 
 def test_a_run_that_leaves_flow_behind_leaves_its_noise_levels_behind_too(tiny_flow: Path, tiny_epsilon: Path) -> None:
     model = load_model(ModelRef("tiny", tiny_flow, objective="epsilon"), "cpu")
     stays = load_model(ModelRef("tiny", tiny_epsilon), "cpu")
-    for sampler in STOCK:
+    for sampler in SAMPLERS:
         mine, theirs = make_scheduler(sampler, model), make_scheduler(sampler, stays)
         mine.set_timesteps(4)
         theirs.set_timesteps(4)
@@ -114,14 +150,15 @@ def test_a_run_that_leaves_flow_behind_leaves_its_noise_levels_behind_too(tiny_f
 
 
 def test_an_unknown_sampler_is_named(tiny_flow: Path) -> None:
-    with pytest.raises(UsageError, match="pndm, dpm\\+\\+2m, unipc, ddim, euler"):
-        make_scheduler("heun", load_model(ModelRef("tiny", tiny_flow), "cpu"))
+    with pytest.raises(UsageError, match="no sampler named k_euler"):
+        make_scheduler("k_euler", load_model(ModelRef("tiny", tiny_flow), "cpu"))
 
 
 class Knowing:
     """In place of a UNet: it knows the picture that its text asks for, and so the exact velocity towards it."""
 
     device = torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self) -> None:
         self.given: list[tuple[torch.Tensor, float]] = []
@@ -139,11 +176,11 @@ def knowing_model() -> DiffusionModel:
     return DiffusionModel(unet, empty, empty, empty, {}, "flow")
 
 
-@pytest.mark.parametrize("sampler", STOCK)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_every_sampler_follows_a_flow_to_its_end(sampler: str, guidance: float) -> None:
     """Where every step gets the exact answer, the last latent is the picture, on a diffusion's noise levels too."""
-    wanted, away = torch.full((2, 5, 3), 0.8), torch.full((2, 5, 3), 0.2)
+    wanted, away = Conditioning(torch.full((2, 5, 3), 0.8)), Conditioning(torch.full((2, 5, 3), 0.2))
     noise = torch.cat([tile_noise(seed, (4, 6, 6)) for seed in (1, 2)])
     latents = sample(knowing_model(), wanted, away, noise, sampler, 20, guidance)
     # Guidance goes from what is steered away from, through what is wanted, and on: 0.2 + 3·(0.8 - 0.2).
@@ -152,20 +189,109 @@ def test_every_sampler_follows_a_flow_to_its_end(sampler: str, guidance: float) 
     assert latents.std() < 0.08
 
 
-def test_a_flow_network_gives_the_exact_noise_of_a_diffusion() -> None:
-    from studio.generation.samplers import _epsilon_of_flow
-
+@pytest.mark.parametrize("sampler", ["ddim", "euler-a", "dpm++2m-karras"])
+def test_a_flow_network_gives_the_exact_noise_of_a_diffusion(sampler: str) -> None:
     model = knowing_model()
-    scheduler = make_scheduler("ddim", model)
+    scheduler = make_scheduler(sampler, model)
+    scheduler.set_timesteps(10)
     picture, noise = torch.full((1, 4, 6, 6), 0.5), tile_noise(3, (4, 6, 6))
-    for step in (1, 250, 500, 981):
-        time = torch.tensor(step)
-        noised = scheduler.add_noise(picture, noise, time)
-        epsilon = _epsilon_of_flow(model, scheduler, noised, time, torch.full((1, 5, 3), 0.5), guided=False)
+    text = Conditioning(torch.full((1, 5, 3), 0.5))
+    for index in (0, 4, 9):
+        ratio = noise_ratio(scheduler, scheduler.timesteps[index], index)
+        noised = (picture + ratio * noise) / (1 + ratio**2) ** 0.5
+        epsilon = epsilon_of_flow(lambda latents, time: model.predict(latents, time, text), noised, ratio)
         assert torch.allclose(epsilon, noise, atol=2e-3)
         unet: Any = model.unet
         given, sigma = unet.given[-1]
         assert torch.allclose(given, (1 - sigma) * picture + sigma * noise, atol=1e-5)
+
+
+def test_the_multistep_coefficients_integrate_lagranges_polynomials() -> None:
+    from studio.generation.linear_multistep import LinearMultistepScheduler
+
+    scheduler = LinearMultistepScheduler()
+    scheduler.sigmas = torch.tensor([3.0, 2.0, 1.0, 0.0])
+    # Evenly spaced, they are Adams and Bashforth's: 3/2 and -1/2, then 23/12, -16/12 and 5/12; one step goes by -1.
+    assert [-scheduler.get_lms_coefficient(2, 1, n) for n in range(2)] == pytest.approx([3 / 2, -1 / 2])
+    assert [-scheduler.get_lms_coefficient(3, 2, n) for n in range(3)] == pytest.approx([23 / 12, -16 / 12, 5 / 12])
+
+
+def test_rescaled_guidance_is_the_stock_pipelines(
+    narrow: Path, narrow_model: DiffusionModel, narrow_pipeline: StableDiffusionPipeline
+) -> None:
+    narrow_pipeline.scheduler = stock_scheduler("ddim", narrow)
+    mine, theirs = ours(narrow_model, "ddim", 7.5, rescale=0.7), stock(narrow_pipeline, 7.5, guidance_rescale=0.7)
+    assert_alike(mine, theirs)
+    assert not torch.allclose(mine[0], ours(narrow_model, "ddim", 7.5)[0], atol=0.01)
+
+
+def test_full_rescaling_gives_the_prompts_own_deviation() -> None:
+    steered, towards = 3 * tile_noise(1, (4, 8, 8)), tile_noise(2, (4, 8, 8))
+    assert rescaled(steered, towards, 1.0).std() == pytest.approx(float(towards.std()))
+    assert torch.equal(rescaled(steered, towards, 0.0), steered)
+
+
+def a_picture(model: DiffusionModel) -> torch.Tensor:
+    side = model.native_size_px
+    return torch.linspace(-1, 1, 3 * side * side).reshape(1, 3, side, side)
+
+
+def as_pixels(picture: torch.Tensor) -> np.ndarray:
+    return ((picture / 2 + 0.5) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("sampler", ["pndm", "ddim", "dpm++2m", "unipc", "euler", "euler-a", "heun"])
+def test_image_to_image_is_the_stock_pipelines(
+    sampler: str, narrow: Path, narrow_model: DiffusionModel, narrow_pipeline: StableDiffusionPipeline
+) -> None:
+    pipeline = StableDiffusionImg2ImgPipeline(**narrow_pipeline.components, requires_safety_checker=False)
+    pipeline.scheduler = stock_scheduler(sampler, narrow)
+    pipeline.set_progress_bar_config(disable=True)
+    with torch.inference_mode():
+        pixels = as_pixels(a_picture(narrow_model))
+        latents = encoded(narrow_model, pixels)
+    mine = ours(narrow_model, sampler, 7.5, start=Start(latents, 0.6))
+    assert_alike(mine, stock(pipeline, 7.5, image=latents, strength=0.6))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m"])
+def test_inpainting_is_the_stock_pipelines(
+    sampler: str, narrow: Path, narrow_model: DiffusionModel, narrow_pipeline: StableDiffusionPipeline
+) -> None:
+    pipeline = StableDiffusionInpaintPipeline(**narrow_pipeline.components, requires_safety_checker=False)
+    pipeline.scheduler = stock_scheduler(sampler, narrow)
+    pipeline.set_progress_bar_config(disable=True)
+    side = narrow_model.native_size_px
+    mask = torch.zeros(1, 1, side, side)
+    mask[..., side // 2 :] = 1
+    with torch.inference_mode():
+        latents = encoded(narrow_model, as_pixels(a_picture(narrow_model)))
+    cells = mask[:, :, :: narrow_model.reduction, :: narrow_model.reduction]
+    mine = ours(narrow_model, sampler, 7.5, start=Start(latents, 0.8, cells))
+    # The stock pipeline takes latents for the picture, where their channels say that they are.
+    told = {"image": latents, "masked_image_latents": latents, "mask_image": mask, "height": side, "width": side}
+    theirs = stock(pipeline, 7.5, strength=0.8, **told)
+    assert_alike(mine, theirs)
+    assert torch.equal(
+        mine[0][..., : side // 2 // narrow_model.reduction], latents[..., : side // 2 // narrow_model.reduction]
+    )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_flow_goes_from_a_picture_to_the_end_too(sampler: str) -> None:
+    wanted, noise = Conditioning(torch.full((1, 5, 3), 0.8)), tile_noise(1, (4, 6, 6))
+    start = Start(torch.full((1, 4, 6, 6), 0.3), 0.5)
+    latents = sample(knowing_model(), wanted, wanted, noise, sampler, 20, 1.0, start=start)
+    assert latents.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_network_in_bf16_is_asked_in_bf16(tiny_epsilon: Path) -> None:
+    model = load_model(ModelRef("tiny", tiny_epsilon), "cpu", torch.bfloat16)
+    text = model.embed(["one river"])
+    latents = sample(model, text, text, noise_for(model), "ddim", 2, 3.0)
+    assert latents.dtype == torch.float32  # the sampler's sums stay exact
+    predict = guided(model, make_scheduler("ddim", model), text, text, 3.0)
+    assert torch.isfinite(predict(noise_for(model), torch.tensor(500), 0)).all()
 
 
 def test_each_step_is_told(tiny_flow: Path) -> None:
