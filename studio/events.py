@@ -18,11 +18,30 @@ class Started:
 
 @dataclass(frozen=True)
 class Phase:
-    """A named part of the work, with how much of it is done where that is known."""
+    """A named part of the work, with how much of it is done where that is known, and how far the piece in hand is."""
 
     name: str
     done: int = 0
     total: int = 0
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a whole run is expected to take: estimated before its first step, and again once some were measured."""
+
+    steps: int
+    epochs: float
+    pictures: int
+    effective_batch: int
+    micro_batch: int
+    memory_bytes: float
+    seconds: float
+    source: str
+    """Where the figures come from."""
+    trained_parameters: int = 0
+    all_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,8 @@ class Validated:
     step: int
     loss: float
     best: bool = False
+    bins: list[float] = field(default_factory=list)
+    """The same loss in even parts of the timesteps, from little noise to much; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,7 @@ class Finished:
 Event = (
     Started
     | Phase
+    | Planned
     | StepDone
     | Validated
     | PreviewSaved
@@ -149,6 +171,7 @@ EVENT_TYPES: dict[str, type[Any]] = {
     for kind in (
         Started,
         Phase,
+        Planned,
         StepDone,
         Validated,
         PreviewSaved,

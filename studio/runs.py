@@ -18,6 +18,7 @@ from studio.events import (
     MetricMeasured,
     Paused,
     Phase,
+    Planned,
     PreviewSaved,
     Refused,
     Resumed,
@@ -115,6 +116,9 @@ class RunState:
     updated_at: float = 0.0
     recent: deque[tuple[float, Event]] = field(default_factory=lambda: deque(maxlen=200))
     seconds_per_step: float = 0.0
+    training_seconds: float = 0.0
+    """Spent in steps, also in those that did not last."""
+    plan: Planned | None = None
 
     @property
     def best(self) -> Validated | None:
@@ -136,10 +140,13 @@ class RunState:
             case StepDone():
                 self.step, self.last_step, self.phase = event.step, event, None
                 self.losses.append((event.step, event.loss))
+                self.training_seconds += event.seconds
                 share = 0.1 if self.seconds_per_step else 1.0
                 self.seconds_per_step += share * (event.seconds - self.seconds_per_step)
             case Phase():
                 self.phase = event
+            case Planned():
+                self.plan = event
             case Validated():
                 self.validations.append(event)
             case PreviewSaved():

@@ -14,12 +14,14 @@ from torch.nn import functional
 from studio.errors import UsageError, unknown
 from studio.files import sha256_of
 from studio.measures.weights import read_weights
-from studio.models.registry import weights_file
+from studio.models.weights import weights_file
+from studio.workspace import SCENES as SCENES_FOLDER
 from studio.workspace import STARTER
 
 Pictures = NDArray[Any]
 
 STARTER_ENCODER = "starter-encoder"
+SCENES = "scenes"
 CELLS = 4  # features of the encoder are taken in a grid of 4 × 4
 INCEPTION_CLASSES = 1008  # of the network that FID is defined with; torchvision's own weights have 1000
 INCEPTION_SIDE_PX = 299
@@ -37,6 +39,10 @@ class Network:
     device: str
     forward: Callable[[Tensor], Tensor]
     """Maps float pictures (n, 3, height, width) of 0 to 255 to vectors."""
+    classes: tuple[str, ...] = ()
+    """What the network can name, where it can."""
+    scores: Callable[[Tensor], Tensor] | None = None
+    """Maps vectors to class scores before softmax, where it can."""
 
     def __call__(self, pictures: Pictures) -> NDArray[np.float32]:
         batch = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device)
@@ -47,17 +53,19 @@ class Network:
 
 
 def open_network(name: str, device: str = "cpu", starter: Path | None = None) -> Network:
-    """The network called `starter-encoder` or `inception:FILE.safetensors`.
+    """The network called `scenes`, `starter-encoder` or `inception:FILE.safetensors`.
 
     Raises:
         UsageError: there is no such network, or its weights are missing, broken or another network's.
     """
     kind, _, file = name.partition(":")
+    if name == SCENES:
+        return _scenes(SCENES_FOLDER, device)
     if name == STARTER_ENCODER:
         return _starter_encoder((starter or STARTER) / "vae", device)
     if kind == "inception" and file:
         return _inception(Path(file).expanduser(), device)
-    raise unknown("feature network", name, [STARTER_ENCODER, "inception:FILE.safetensors"])
+    raise unknown("feature network", name, [SCENES, STARTER_ENCODER, "inception:FILE.safetensors"])
 
 
 def features_of(network: Network, pictures: Iterable[Pictures], batch: int = 32) -> NDArray[np.float32]:
@@ -72,6 +80,23 @@ def features_of(network: Network, pictures: Iterable[Pictures], batch: int = 32)
     if waiting:
         vectors.append(network(np.stack(waiting)))
     return np.concatenate(vectors) if vectors else np.zeros((0, network.dimension), np.float32)
+
+
+def _scenes(folder: Path, device: str) -> Network:
+    from studio.models.scenes import load_scene_network  # seconds
+
+    network = load_scene_network(folder, device)
+    return Network(
+        f"{SCENES} (not comparable with published FID)",
+        sha256_of(weights_file(folder)),
+        int(network.network.config.hidden_sizes[-1]),
+        is_inception=False,
+        input_note=f"{network.input_px} px, bilinear, antialiased; trained to name 30 classes of RSICD",
+        device=device,
+        forward=lambda pictures: network.features(pictures / 127.5 - 1),
+        classes=tuple(network.classes),
+        scores=network.scores,
+    )
 
 
 def _starter_encoder(folder: Path, device: str) -> Network:

@@ -1,6 +1,6 @@
 """Learning to decode latents: the decoder of an autoencoder whose encoder is principal components."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,26 +33,27 @@ class Autoencoding:
     parameters: dict[str, nn.Parameter]
     training: Pictures
     measured: Pictures
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    bins: list[float] = field(default_factory=list)
 
     def prepare(self) -> bool:
         """Nothing is cached: reading a picture costs far less than decoding a latent."""
         return True
 
-    def loss(self, step: int, micro: int) -> Tensor:
-        """Mean absolute error of pictures and of their differences from pixel to pixel, which keeps edges."""
-        size = self.settings.optimiser.batch
+    def loss(self, step: int, rows: range) -> Tensor:
+        """Absolute error of pictures and of their differences from pixel to pixel, which keeps edges."""
         orientations = self.settings.data.orientations
         drawn = draws(
             self.settings.seed,
             step,
-            size * self.settings.optimiser.accumulation,
+            self.settings.optimiser.batch * self.settings.optimiser.accumulation,
             self.training.caption_counts,
             len(orientations),
             0.0,
             0.0,
-        )[micro * size : (micro + 1) * size]
+        )[rows.start : rows.stop]
         pictures = self.training.tensor([(one.picture, D4.index(orientations[one.orientation])) for one in drawn])
-        return self._error(pictures.to(self.vae.device))
+        return self._error(pictures.to(self.vae.device)) * len(rows)
 
     @torch.no_grad()
     def validation_loss(self) -> float:

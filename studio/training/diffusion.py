@@ -1,36 +1,48 @@
-"""Learning to denoise latents: LoRA and full fine-tunes of a base model, and a small model from scratch."""
+"""Learning to denoise latents: the loss of each step, and how to look at and write what came of it."""
 
-import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from studio.context import Context
-from studio.errors import UsageError
-from studio.events import MetricMeasured, PreviewSaved
-from studio.files import sha256_of
-from studio.models.load import DTYPES, DiffusionModel, load_model
-from studio.models.quiet import quiet_libraries
-from studio.models.registry import autoencoder_folder, resolve, weights_file
-from studio.models.small import save_part, save_pipeline, small_model, train_tokenizer
+from studio.datasets.augmentation import has_direction_words
+from studio.events import MetricMeasured, PreviewSaved, Warned
+from studio.models.load import DTYPES, DiffusionModel
+from studio.models.modelspec import architecture_of
+from studio.models.small import save_part, save_pipeline
 from studio.settings import D4, LoraMethod, ScratchMethod, TrainSettings
-from studio.training.batches import Draw, draws, noise_generator
-from studio.training.cache import LatentCache, TextCache, sample
-from studio.training.measuring import measure_kid
-from studio.training.objective import alphas_cumprod, draw_timesteps, even_timesteps, noised
-from studio.training.pictures import Pictures, open_pictures
+from studio.training.adapters import text_encoders, write_lora
+from studio.training.batches import (
+    CLASS_CAPTION,
+    NO_CAPTION,
+    Draw,
+    draws,
+    dropout_seed,
+    noise_generator,
+    turns_by_a_quarter,
+)
+from studio.training.buckets import members
+from studio.training.cache import Entry, sample
+from studio.training.encoding import Encodings
+from studio.training.measuring import loss_by_time, measure_kid
+from studio.training.objective import (
+    alphas_cumprod,
+    draw_timesteps,
+    even_timesteps,
+    min_snr_weights,
+    noised,
+    with_offset,
+)
+from studio.training.pictures import Pictures, is_quarter_turn
 from studio.training.previews import save_previews
 
 _VALIDATION_BATCH = 16
+_ALL_IS_DRAWN = 4
+"""Runs that draw every picture in every orientation so often, on average, are taken to draw all of them."""
 
 
 @dataclass
@@ -43,87 +55,119 @@ class Diffusion:
     parameters: dict[str, nn.Parameter]
     training: Pictures
     measured: Pictures
-    vae_sha256: str
-    text_sha256: str
-    """Empty where the text encoder is trained too, so that nothing can be embedded ahead."""
-    latents: dict[str, LatentCache] = field(default_factory=dict)
-    texts: TextCache | None = None
+    encodings: Encodings
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    bins: list[float] = field(default_factory=list)
     alphas: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.alphas = alphas_cumprod(self.model.scheduler)
         self.objective = self.model.objective
         self.precision = DTYPES[self.settings.optimiser.precision]
+        self._buckets = members(self.training.shapes) if self.training.shapes else []
+        # Models of SDXL's kind are told how large a picture was and where it was cropped.
+        self._is_told_frames = self.model.unet.config.addition_embed_type == "text_time"
+
+    @property
+    def effective_batch(self) -> int:
+        return self.settings.optimiser.batch * self.settings.optimiser.accumulation
 
     def draws(self, step: int) -> list[Draw]:
         """The pictures of one optimiser step, all its forward passes together."""
-        data, optimiser = self.settings.data, self.settings.optimiser
+        seed, data = self.settings.seed, self.settings.data
+        allowed = [D4.index(one) for one in data.orientations]
+        if self._buckets:
+            turned = [one for one in allowed if is_quarter_turn(one)]
+            turns = turns_by_a_quarter(seed, step, len(turned) / len(allowed))
+            allowed = turned if turns else [one for one in allowed if not is_quarter_turn(one)]
         chosen = draws(
-            self.settings.seed,
+            seed,
             step,
-            optimiser.batch * optimiser.accumulation,
+            self.effective_batch,
             self.training.caption_counts,
-            len(data.orientations),
+            len(allowed),
             data.caption_dropout,
             data.class_captions,
+            self._buckets,
         )
-        return [Draw(one.picture, D4.index(data.orientations[one.orientation]), one.caption) for one in chosen]
+        return [Draw(one.picture, allowed[one.orientation], one.caption) for one in chosen]
 
     def prepare(self) -> bool:
         """Encode the pictures and captions that the run will draw; False if asked to stop meanwhile."""
-        plan = [self.draws(step) for step in range(self.settings.optimiser.steps)]
-        entries = [(draw.picture, draw.orientation) for some in plan for draw in some]
+        self._warn_of_directions()
+        entries, captions = self._planned()
         whole = [(index, 0) for index in range(len(self.measured))]
-        if not (self._fill_latents(self.training, entries) and self._fill_latents(self.measured, whole)):
-            return False
-        if not self.text_sha256:
-            return True
-        drawn = {self.training.caption(draw) for some in plan for draw in some}
-        return self._fill_texts(sorted(drawn | set(self._measured_captions())))
+        encodings = self.encodings
+        return (
+            encodings.fill_masks(self.training)
+            and encodings.fill_masks(self.measured)
+            and encodings.fill_latents(self.training, entries)
+            and encodings.fill_latents(self.measured, whole)
+            and encodings.fill_texts(captions | set(self._measured_captions()))
+        )
 
-    def loss(self, step: int, micro: int) -> Tensor:
-        """Mean squared error of one forward pass."""
-        size = self.settings.optimiser.batch
-        chosen = self.draws(step)[micro * size : (micro + 1) * size]
-        mean, log_variance = self._moments(self.training, [(draw.picture, draw.orientation) for draw in chosen])
-        generator = noise_generator(self.settings.seed, step, micro)
-        latents = sample(mean, log_variance, torch.randn(mean.shape, generator=generator))
-        noise = torch.randn(mean.shape, generator=generator)
-        times = draw_timesteps(self.objective, len(chosen), generator)
-        return self._error(latents, noise, times, [self.training.caption(draw) for draw in chosen]).mean()
+    def loss(self, step: int, rows: range) -> Tensor:
+        """Sum of the squared errors, each a mean over the latent, of some rows of a step."""
+        some = slice(rows.start, rows.stop, rows.step)
+        every = self.draws(step)
+        chosen = every[some]
+        entries = [(draw.picture, draw.orientation) for draw in chosen]
+        mean, log_variance = self.encodings.moments(self.training, entries)
+        # Drawn for the whole step, so that a row's noise does not depend on those beside it in memory.
+        generator = noise_generator(self.settings.seed, step)
+        shape = (len(every), *mean.shape[1:])
+        latents = sample(mean, log_variance, torch.randn(shape, generator=generator)[some])
+        noise = torch.randn(shape, generator=generator)[some]
+        times = draw_timesteps(self.objective, len(every), generator)[some]
+        optimiser = self.settings.optimiser
+        if optimiser.offset_noise:
+            offsets = torch.randn((*shape[:2], 1, 1), generator=generator)[some]
+            noise = with_offset(noise, offsets, optimiser.offset_noise)
+        captions = [self.training.caption(draw) for draw in chosen]
+        with self._leaving_out(step, rows.start):
+            errors = self._errors(self.training, entries, captions, latents, noise, times)
+        if optimiser.min_snr_gamma:
+            weights = min_snr_weights(self.objective, times, self.alphas, optimiser.min_snr_gamma)
+            errors = errors * self._sent(weights)
+        return errors.sum()
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Mean squared error on the fixed pictures, with fixed noise and evenly spread timesteps."""
+        """Mean squared error on the fixed pictures, with fixed noise and evenly spread timesteps, none weighed more."""
         count = len(self.measured)
         generator = noise_generator(self.settings.seed, 2**62)
-        mean, _ = self._moments(self.measured, [(index, 0) for index in range(count)])
-        noise = torch.randn(mean.shape, generator=generator)
+        shapes = [self.measured.shape(index) for index in range(count)]
+        groups = [torch.tensor(group) for group in members(shapes)]
+        means = [self.encodings.moments(self.measured, [(int(one), 0) for one in group])[0] for group in groups]
+        noises = [torch.randn(mean.shape, generator=generator) for mean in means]
         # Shuffled once, so that the order of the pictures, by class, does not decide their timesteps.
         times = even_timesteps(count)[torch.randperm(count, generator=generator)]
         captions = self._measured_captions()
-        errors = []
-        for start in range(0, count, _VALIDATION_BATCH):
-            some = slice(start, start + _VALIDATION_BATCH)
-            errors.append(self._error(mean[some], noise[some], times[some], captions[some]))
-        return float(torch.cat(errors).double().mean())
+        losses = torch.empty(count, dtype=torch.float64)
+        with self._at_rest():
+            for group, mean, noise in zip(groups, means, noises, strict=True):
+                for start in range(0, len(group), _VALIDATION_BATCH):
+                    some = slice(start, start + _VALIDATION_BATCH)
+                    entries = [(int(one), 0) for one in group[some]]
+                    said = [captions[index] for index, _ in entries]
+                    errors = self._errors(self.measured, entries, said, mean[some], noise[some], times[group[some]])
+                    losses[group[some]] = errors.double().cpu()
+        self.bins = loss_by_time(losses, times)
+        return float(losses.mean())
 
     def preview(self, step: int) -> list[PreviewSaved]:
-        return save_previews(self.model, self.settings, self.context.folder.path, step)
+        with self._at_rest():
+            return save_previews(self.model, self.settings, self.context.folder.path, step)
 
     def measure(self, step: int) -> MetricMeasured:
-        return measure_kid(self.model, self.settings, self.measured, self.training, step)
+        with self._at_rest():
+            return measure_kid(self.model, self.settings, self.measured, self.training, step)
 
     def write(self, folder: Path) -> None:
         """Write the model, as it is now, in the form that other tools load."""
         match self.settings.method:
             case LoraMethod() as method:
-                learnt = get_peft_model_state_dict(self.model.unet)
-                # The strength goes into the weights, since loaders take it for 1 where a file does not say.
-                strength = method.alpha / method.rank
-                learnt = {name: one * strength if ".lora_B." in name else one for name, one in learnt.items()}
-                state = convert_state_dict_to_diffusers(learnt)
-                StableDiffusionPipeline.save_lora_weights(folder / "lora", unet_lora_layers=state)
+                write_lora(self.model, method, folder / "lora")
             case ScratchMethod():
                 saving = self.settings.saving
                 guidance, steps = saving.preview_guidance, saving.preview_steps
@@ -132,119 +176,93 @@ class Diffusion:
                 save_part(self.model.unet, folder / "unet")
 
     def state(self) -> dict[str, object]:
-        return {"objective": self.objective}
+        architecture = architecture_of(self.model.unet.config, self.objective)
+        return {
+            "objective": self.objective,
+            "normalisation": self.training.normalisation,
+            "architecture": architecture,
+        }
 
-    def _error(self, latents: Tensor, noise: Tensor, times: Tensor, captions: Sequence[str]) -> Tensor:
-        device = self.model.device
+    def _errors(
+        self,
+        pictures: Pictures,
+        entries: Sequence[Entry],
+        captions: Sequence[str],
+        latents: Tensor,
+        noise: Tensor,
+        times: Tensor,
+    ) -> Tensor:
+        """Mean squared error (n,) of each latent, over the cells that hold data."""
         inputs, steps, target = noised(self.objective, latents, noise, times, self.alphas)
+        frames = self._sent(pictures.frames(entries)) if self._is_told_frames else None
+        device = self.model.device
         with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
-            text = self._embed(captions)
-            predicted = self.model.unet(inputs.to(device), steps.to(device), encoder_hidden_states=text).sample
-        errors: Tensor = (predicted.float() - target.to(device)).pow(2).mean(dim=(1, 2, 3))
-        return errors
+            text = self.encodings.text(captions)
+            predicted = self.model.predict(self._sent(inputs), self._sent(steps), text, frames)
+        errors = (predicted.float() - self._sent(target)).pow(2)
+        share = self.encodings.masks(pictures, entries)
+        if share is None:
+            return errors.mean(dim=(1, 2, 3))
+        share = self._sent(share)
+        # Of a picture without any data nothing can be learnt.
+        return (errors.mean(dim=1, keepdim=True) * share).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3)).clamp(min=1e-6)
 
-    def _embed(self, captions: Sequence[str]) -> Tensor:
-        if self.texts is None:
-            return self.model.embed(list(captions))
-        return self.texts.embeddings(captions).to(self.model.device)
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """On the model's device, without waiting for what the device is doing."""
+        if self.model.device.type != "cuda":
+            return tensor.to(self.model.device)
+        return tensor.pin_memory().to(self.model.device, non_blocking=True)
+
+    @contextmanager
+    def _leaving_out(self, step: int, row: int) -> Iterator[None]:
+        """Let what is left out at random follow from the step and the first row, so that a resumed run repeats it."""
+        if not (isinstance(self.settings.method, LoraMethod) and self.settings.method.dropout):
+            yield
+            return
+        device = self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(dropout_seed(self.settings.seed, step, row))
+            yield
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[None]:
+        """Leave nothing out at random while the model is looked at."""
+        learning = [part for part in (self.model.unet, *text_encoders(self.model).values()) if part.training]
+        for part in learning:
+            part.eval()
+        try:
+            yield
+        finally:
+            for part in learning:
+                part.train()
+
+    def _planned(self) -> tuple[set[Entry], set[str]]:
+        """The (picture, orientation) entries and the captions that the steps draw; of a long run all there are."""
+        data, steps = self.settings.data, self.settings.optimiser.steps
+        count = len(self.training) * len(data.orientations)
+        if steps * self.effective_batch >= _ALL_IS_DRAWN * count:
+            kinds = [NO_CAPTION, CLASS_CAPTION] if data.class_captions else [NO_CAPTION]
+            orientations = [D4.index(one) for one in data.orientations]
+            entries = {(index, one) for index in range(len(self.training)) for one in orientations}
+            captions = [range(many) for many in self.training.caption_counts]
+            every = (Draw(index, 0, one) for index, some in enumerate(captions) for one in (*kinds, *some))
+            return entries, {self.training.caption(draw) for draw in every}
+        plan = [draw for step in range(steps) for draw in self.draws(step)]
+        return {(draw.picture, draw.orientation) for draw in plan}, {self.training.caption(draw) for draw in plan}
 
     def _measured_captions(self) -> list[str]:
         return [picture.captions[0] if picture.captions else "" for picture in self.measured.pictures]
 
-    def _moments(self, pictures: Pictures, entries: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Of the latents as the UNet sees them: scaled, and so is their deviation."""
-        mean, log_variance = self.latents[pictures.sha256].moments(entries)
-        factor = float(self.model.vae.config.scaling_factor)
-        return mean * factor, log_variance + 2 * math.log(factor)
-
-    def _fill_latents(self, pictures: Pictures, entries: Sequence[tuple[int, int]]) -> bool:
-        size = pictures.settings.size_px
-        cells = size // self.model.reduction
-        shape = (2 * int(self.model.vae.config.latent_channels), cells, cells)
-        name = f"{pictures.sha256[:24]}-{self.vae_sha256[:12]}-{size}"
-        cache = LatentCache(self.context.workspace.cache / "latents" / name, len(pictures), shape)
-        self.latents[pictures.sha256] = cache
-        missing = cache.missing(entries)
-        filling = cache.fill(missing, lambda some: self._encode(pictures, some))
-        for _ in self.context.counted("Encoding pictures", sum(map(len, missing)), filling):
-            if self.context.should_stop():
-                return False
-        return True
-
-    @torch.no_grad()
-    def _encode(self, pictures: Pictures, entries: Sequence[tuple[int, int]]) -> Tensor:
-        vae = self.model.vae
-        posterior = vae.encode(pictures.tensor(entries).to(vae.device, vae.dtype)).latent_dist
-        return torch.cat([posterior.mean, posterior.logvar], dim=1)
-
-    def _fill_texts(self, captions: list[str]) -> bool:
-        self.texts = TextCache(self.context.workspace.cache / "text", self.text_sha256, captions)
-        if self.texts.is_ready:
-            return True
-        filling = self.texts.fill(torch.no_grad()(self.model.embed))
-        for _ in self.context.counted("Embedding captions", len(captions), filling):
-            if self.context.should_stop():
-                return False
-        return True
-
-
-def open_diffusion(context: Context, settings: TrainSettings) -> Diffusion:
-    """Load what a LoRA or a full fine-tune begins from."""
-    training, measured = open_pictures(context, settings)
-    ref = resolve(context.workspace, settings.base)
-    model = load_model(ref, context.device)
-    if settings.objective != "base":
-        model.objective = settings.objective
-    torch.manual_seed(settings.seed)
-    if isinstance(settings.method, LoraMethod):
-        method = settings.method
-        _check_targets(model, method)
-        model.unet.add_adapter(
-            LoraConfig(
-                r=method.rank,
-                lora_alpha=method.alpha,
-                target_modules=list(method.targets),
-                init_lora_weights="gaussian",
+    def _warn_of_directions(self) -> None:
+        if set(self.settings.data.orientations) == {"identity"} or self.settings.data.class_captions == 1:
+            return
+        captions = [caption for picture in self.training.pictures for caption in picture.captions]
+        found = [caption for caption in captions if has_direction_words(caption)]
+        if found:
+            examples = "; ".join(f"“{caption}”" for caption in dict.fromkeys(found[:3]))
+            self.context.emit(
+                Warned(
+                    f"{len(found)} of {len(captions)} captions name directions, which turning belies: {examples}.",
+                    "Train upright with --set 'orientations=[\"identity\"]', or change those captions.",
+                )
             )
-        )
-    else:
-        model.unet.requires_grad_(True)
-    model.unet.train()
-    trained = {name: one for name, one in model.unet.named_parameters() if one.requires_grad}
-    return Diffusion(context, settings, model, trained, training, measured, ref.vae_sha256(), ref.text_encoder_sha256())
-
-
-def _check_targets(model: DiffusionModel, method: LoraMethod) -> None:
-    names = [name for name, _ in model.unet.named_modules()]
-    for target in method.targets:
-        if not any(name.endswith(f".{target}") for name in names):
-            raise UsageError(f"The UNet has no layers named {target}.", "There are to_q, to_k, to_v and to_out.0.")
-
-
-def open_scratch(context: Context, settings: TrainSettings) -> Diffusion:
-    """Make a small model around an autoencoder; its tokenizer and autoencoder are kept with the run, to go on with."""
-    assert isinstance(settings.method, ScratchMethod)
-    quiet_libraries()
-    training, measured = open_pictures(context, settings)
-    parts = context.folder.path / "parts"
-    if not (parts / "vae").is_dir():
-        source = autoencoder_folder(context.workspace, settings.base)
-        shutil.copytree(source, parts / ".tmp-vae", dirs_exist_ok=True)
-        (parts / ".tmp-vae").rename(parts / "vae")
-    if not (parts / "tokenizer").is_dir():
-        captions = [caption for picture in training.pictures for caption in picture.captions]
-        train_tokenizer(captions, settings.method.vocabulary, parts / ".tmp-tokenizer")
-        (parts / ".tmp-tokenizer").rename(parts / "tokenizer")
-    vae = AutoencoderKL.from_pretrained(parts / "vae", use_safetensors=True).requires_grad_(False).eval()
-    tokenizer = CLIPTokenizer.from_pretrained(parts / "tokenizer", local_files_only=True)
-    objective = "flow" if settings.objective == "base" else settings.objective
-    model = small_model(settings.method, vae, tokenizer, objective, settings.data.size_px, settings.seed)
-    for part in (model.unet, model.vae, model.text_encoder):
-        part.to(context.device)
-    model.unet.train()
-    model.text_encoder.train()
-    trained = {f"unet.{name}": one for name, one in model.unet.named_parameters()}
-    trained |= {f"text_encoder.{name}": one for name, one in model.text_encoder.named_parameters()}
-    return Diffusion(
-        context, settings, model, trained, training, measured, sha256_of(weights_file(parts / "vae")), text_sha256=""
-    )

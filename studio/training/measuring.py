@@ -1,6 +1,7 @@
 """Kernel distance between a run's tiles and held-out pictures while it goes on, so that checkpoints can be compared."""
 
 import numpy as np
+from torch import Tensor
 
 from studio.events import MetricMeasured
 from studio.measures.distances import kid, real_floor
@@ -9,6 +10,8 @@ from studio.models.load import DiffusionModel
 from studio.settings import TrainSettings
 from studio.training.pictures import Pictures
 from studio.training.previews import tiles_of
+
+TIME_BINS = 4
 
 
 def measure_kid(
@@ -36,6 +39,13 @@ def measure_kid(
         step=step,
         note=f"standard deviation {deviation:.3g} over subsets; {settings.saving.preview_steps} sampling steps",
     )
+
+
+def loss_by_time(errors: Tensor, times: Tensor) -> list[float]:
+    """Mean of errors (n,) in even parts of their times (n,), spread evenly over [0, 1), from little noise to much."""
+    bins = min(TIME_BINS, len(times))
+    parts = (times * bins).long().clamp(max=bins - 1)
+    return [float(errors[parts == part].mean()) for part in range(bins)]
 
 
 def _pixels(pictures: Pictures, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the network is asked to predict, and how far off it is: epsilon, v and flow."""
+"""What the network is asked to predict: epsilon, v and flow, the noise it is shown and the weight of its errors."""
 
 import math
 
@@ -64,3 +64,24 @@ def noised(
     signal, strength = alpha.sqrt().to(latents.dtype), (1 - alpha).sqrt().to(latents.dtype)
     target = noise if objective == "epsilon" else signal * noise - strength * latents
     return signal * latents + strength * noise, steps, target
+
+
+def min_snr_weights(objective: str, times: Tensor, alphas: Tensor, gamma: float) -> Tensor:
+    """The weight (n,) of each picture's error: min(SNR, gamma) of its timestep, as if the picture were predicted.
+
+    Hang et al. 2023, sec. 3.4: divided by SNR for epsilon and by SNR + 1 for v; the paper does not treat flows.
+    """
+    steps = (times * len(alphas)).long().clamp(max=len(alphas) - 1)
+    alpha = alphas.to(times.device)[steps]
+    ratio = alpha / (1 - alpha)
+    weights: Tensor = ratio.clamp(max=gamma) / (ratio if objective == "epsilon" else ratio + 1)
+    return weights.float()
+
+
+def with_offset(noise: Tensor, offsets: Tensor, strength: float) -> Tensor:
+    """Noise (n, c, h, w) plus a share of offsets (n, c, 1, 1), which are the same all over a picture.
+
+    Guttenberg 2023, "Diffusion with offset noise": standard noise hardly changes a picture's mean, so neither can what
+    learns to remove it.
+    """
+    return noise + strength * offsets

@@ -1,7 +1,7 @@
 """The pictures and captions that a run learns from and is measured on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,18 +15,22 @@ from studio.datasets.captions import from_template
 from studio.datasets.dataset import Dataset, Picture, held_out_split, open_dataset
 from studio.errors import UsageError
 from studio.events import Warned
-from studio.images import fit_square, open_picture
-from studio.settings import D4, DataSettings, TrainSettings
+from studio.images import fit, open_picture
+from studio.models.registry import Normalisation
+from studio.settings import D4, DataSettings, FullMethod, LoraMethod, ScratchMethod, TrainSettings
 from studio.training.batches import CLASS_CAPTION, NO_CAPTION, Draw, split_for_validation
+from studio.training.buckets import Shape, bucket_shapes, nearest_shape
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one data set at one size, by index."""
+    """Pictures of one data set at one size, by index; squares where they have no shapes."""
 
     dataset: Dataset
     pictures: list[Picture]
     settings: DataSettings
+    shapes: tuple[Shape, ...] = ()
+    normalisation: Normalisation | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -40,15 +44,40 @@ class Pictures:
     def caption_counts(self) -> list[int]:
         return [len(picture.captions) for picture in self.pictures]
 
+    def shape(self, index: int, orientation: int = 0) -> Shape:
+        """Height and width of a picture in an orientation, in pixels."""
+        height, width = self.shapes[index] if self.shapes else (self.settings.size_px, self.settings.size_px)
+        return (width, height) if is_quarter_turn(orientation) else (height, width)
+
     def pixels(self, index: int, orientation: int = 0) -> np.ndarray:
-        """(3, size, size) uint8, resized by the shorter side with antialiasing and cropped at the centre."""
-        image = fit_square(open_picture(self.dataset.path(self.pictures[index])), self.settings.size_px)
+        """(3, height, width) uint8, resized with antialiasing to cover its shape and cropped at the centre."""
+        height, width = self.shape(index)
+        image = fit(open_picture(self.dataset.path(self.pictures[index])), width, height)
         return np.ascontiguousarray(orient(np.asarray(image).transpose(2, 0, 1), D4[orientation]))
 
     def tensor(self, entries: Sequence[tuple[int, int]]) -> Tensor:
-        """(n, 3, size, size) float32 in [-1, 1] of (picture, orientation) entries."""
-        pixels = np.stack([self.pixels(index, orientation) for index, orientation in entries])
-        return torch.from_numpy(pixels).float() / 127.5 - 1
+        """(n, 3, height, width) float32 of (picture, orientation) entries of one shape, in [-1, 1] or normalised."""
+        pixels = torch.from_numpy(np.stack([self.pixels(index, orientation) for index, orientation in entries])).float()
+        if self.normalisation is None:
+            return pixels / 127.5 - 1
+        mean, deviation = (torch.tensor(one).view(3, 1, 1) for one in self.normalisation)
+        return (pixels / 255 - mean) / deviation
+
+    def frames(self, entries: Sequence[tuple[int, int]]) -> Tensor:
+        """(n, 6) height and width of the original, top and left of the crop, height and width, of each entry.
+
+        Podell et al. 2023, sec. 2.2; the crop is counted in pixels of the resized picture, as in diffusers' scripts.
+        """
+        return torch.tensor([self._frame(index, orientation) for index, orientation in entries], dtype=torch.float32)
+
+    def _frame(self, index: int, orientation: int) -> list[int]:
+        height, width = self.shape(index)
+        original = (self.pictures[index].height_px, self.pictures[index].width_px)
+        scale = max(height / original[0], width / original[1])
+        # In the middle, so a flip leaves it where it is, to a pixel.
+        crop = ((round(original[0] * scale) - height) // 2, (round(original[1] * scale) - width) // 2)
+        pairs = (original, crop, (height, width))
+        return [side for pair in pairs for side in (reversed(pair) if is_quarter_turn(orientation) else pair)]
 
     def caption(self, draw: Draw) -> str:
         picture = self.pictures[draw.picture]
@@ -59,13 +88,35 @@ class Pictures:
         return picture.captions[draw.caption]
 
 
+# Settings that only a loss on latents knows, and what they are where they are left alone.
+_OF_DIFFUSION = {"buckets": False, "ignore": "nothing", "normalisation": "none"}
+
+
+def is_quarter_turn(orientation: int) -> bool:
+    """Whether an orientation, by its number, lays height and width the other way round."""
+    return D4[orientation].endswith(("rotate90", "rotate270"))
+
+
+def in_buckets(pictures: Pictures, step_px: int) -> Pictures:
+    """The same pictures, each in the shape nearest to its own; sides are multiples of a step, or the square's."""
+    shapes = bucket_shapes(pictures.settings.size_px, step_px)
+    own = tuple(nearest_shape(one.height_px, one.width_px, shapes) for one in pictures.pictures)
+    return replace(pictures, shapes=own)
+
+
 def open_pictures(context: Context, settings: TrainSettings) -> tuple[Pictures, Pictures]:
     """What is trained on, and what is only measured.
 
     Raises:
-        UsageError: there is no such data set or split, or it is empty.
+        UsageError: there is no such data set or split, or it is empty, or the method cannot learn from it as told.
     """
     data = settings.data
+    if not isinstance(settings.method, LoraMethod | FullMethod | ScratchMethod):
+        odd = [name for name, value in _OF_DIFFUSION.items() if getattr(data, name) != value]
+        if odd:
+            raise UsageError(
+                f"The method {settings.method.name} knows no {odd[0]}.", "Diffusion runs do: lora, full and scratch."
+            )
     dataset = open_dataset(context.workspace, data.name)
     training = dataset.pictures(data.split)
     if not training:

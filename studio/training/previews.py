@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from studio.events import PreviewSaved
 from studio.generation.samplers import own_sampler, sample, tile_noise
 from studio.images import save_tile
-from studio.models.load import DiffusionModel
+from studio.models.load import DTYPES, DiffusionModel
 from studio.settings import TrainSettings
 
 FIRST_SEED = 1000
@@ -29,25 +30,39 @@ def save_previews(model: DiffusionModel, settings: TrainSettings, run: Path, ste
     return saved
 
 
-@torch.inference_mode()
 def tiles_of(model: DiffusionModel, settings: TrainSettings, prompts: Sequence[str]) -> np.ndarray:
     """Pixels (n, size, size, 3) uint8 of a tile for each prompt, tile n from seed 1000 + n."""
+    return pixels_of(model, latents_of(model, settings, prompts, [FIRST_SEED + place for place in range(len(prompts))]))
+
+
+@torch.no_grad()
+def latents_of(model: DiffusionModel, settings: TrainSettings, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+    """Latents (n, channels, height, width), scaled as the UNet sees them, of a tile for each prompt and its seed."""
     cells = settings.data.size_px // model.reduction
     shape = (int(model.unet.config.in_channels), cells, cells)
     made = []
     for start in range(0, len(prompts), _BATCH):
         some = list(prompts[start : start + _BATCH])
-        latents = sample(
-            model,
-            model.embed(some),
-            model.embed([""] * len(some)),
-            torch.cat([tile_noise(FIRST_SEED + start + place, shape) for place in range(len(some))]),
-            sampler_of(model),
-            settings.saving.preview_steps,
-            settings.saving.preview_guidance,
+        made.append(
+            sample(
+                model,
+                model.embed(some),
+                model.embed([""] * len(some)),
+                torch.cat([tile_noise(seed, shape) for seed in seeds[start : start + _BATCH]]),
+                sampler_of(model),
+                settings.saving.preview_steps,
+                settings.saving.preview_guidance,
+                precision=DTYPES[settings.optimiser.precision],
+            )
         )
-        made.append(model.decode(latents).permute(0, 2, 3, 1).numpy())
-    return np.concatenate(made)
+    return torch.cat(made)
+
+
+@torch.no_grad()
+def pixels_of(model: DiffusionModel, latents: Tensor) -> np.ndarray:
+    """Pixels (n, height, width, 3) uint8 of scaled latents, decoded a few at a time."""
+    decoded = [model.decode(latents[start : start + _BATCH]) for start in range(0, len(latents), _BATCH)]
+    return torch.cat(decoded).permute(0, 2, 3, 1).numpy()
 
 
 def sampler_of(model: DiffusionModel) -> str:

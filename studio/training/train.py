@@ -1,9 +1,11 @@
 """The training loop: the same for every method, read from top to bottom."""
 
+import math
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +14,34 @@ from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
 from studio.devices import cpu_threads
 from studio.errors import StudioError
-from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone, Validated
+from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone, Warned
+from studio.memory import free_memory, is_out_of_memory
 from studio.models import checkpoints
-from studio.settings import AutoencoderMethod, ScratchMethod, TrainSettings
+from studio.settings import AutoencoderMethod, ScenesMethod, ScratchMethod, TextMethod, TrainSettings
 from studio.training import optimisers
 from studio.training.averaging import MovingAverage
+from studio.training.looking import Looks, with_average
+from studio.training.planning import before, micro_batch_for
+from studio.training.processes import Team
+from studio.training.ranking import Ranking
+
+ALONE = Team()
 
 
 class Task(Protocol):
     """What is learnt: a loss for each step, and how to look at and write what came of it."""
 
     parameters: dict[str, nn.Parameter]
+    buffers: dict[str, Tensor]
+    """What changes with every step and is no parameter, such as the running means of a normalisation."""
+    bins: list[float]
+    """The last validation loss by timestep, from little noise to much; empty where there are no timesteps."""
 
     def prepare(self) -> bool: ...
-    def loss(self, step: int, micro: int) -> Tensor: ...
+    def loss(self, step: int, rows: range) -> Tensor:
+        """Sum of the errors of some rows of a step's effective batch, whichever rows go together."""
+        ...
+
     def validation_loss(self) -> float: ...
     def preview(self, step: int) -> list[PreviewSaved]: ...
     def measure(self, step: int) -> MetricMeasured | None: ...
@@ -33,101 +49,140 @@ class Task(Protocol):
     def state(self) -> dict[str, object]: ...
 
 
-def train(context: Context) -> Done:
+def train(context: Context, team: Team = ALONE) -> Done:
     """Train to the last step, or until asked to stop; the newest whole checkpoint is where it goes on.
+
+    Args:
+        team: the processes that train together; each runs this, and the first one looks, speaks and saves for all.
 
     Raises:
         StudioError: the loss or the gradient is no longer finite; nothing of that step was kept.
     """
     settings = context.settings
     assert isinstance(settings, TrainSettings)
+    context = replace(context, device=team.device or context.device)
     run, emit, control = context.folder.path, context.emit, context.control
     optimiser_settings, saving = settings.optimiser, settings.saving
     steps = optimiser_settings.steps
 
     # ---- where to begin
-    checkpoint = checkpoints.newest(run)
+    checkpoint = team.agree(checkpoints.newest(run) if team.leads else None)
     first = checkpoints.step_of(checkpoint) if checkpoint else 0
     emit(Started("train", context.device, first, steps))
     emit(Phase("Opening model and data"))
     tensors, state = checkpoints.load(checkpoint) if checkpoint else ({}, {})
-    threads = set_threads(context, state.get("threads"))
-    task = open_task(context, settings)
+    threads = set_threads(context, state.get("threads"), team)
+    task = team.after_the_first(lambda: open_task(context, settings))
     parameters = task.parameters
-    optimiser = optimisers.adamw(parameters, optimiser_settings)
-    average = MovingAverage(parameters, optimiser_settings.ema) if optimiser_settings.ema else None
-    restore(parameters, optimiser, average, tensors)
+    optimiser = optimisers.optimiser_for(parameters, optimiser_settings)
+    average = MovingAverage(parameters, optimiser_settings.ema) if optimiser_settings.ema and team.leads else None
+    restore(parameters, task.buffers, optimiser, average, tensors)
     del tensors
-    validations: dict[int, float] = {int(step): loss for step, loss in state.get("validations", {}).items()}
-
-    def look(step: int) -> None:
-        """Measure the validation loss with the weights that would be used."""
-        loss = with_average(task.validation_loss, average, parameters)
-        validations[step] = loss
-        emit(Validated(step, loss, best=loss <= min(validations.values())))
+    team.share(list(parameters.values()))
+    effective = optimiser_settings.batch * optimiser_settings.accumulation
+    rows = team.own(range(effective))
+    scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=optimiser_settings.precision == "fp16")
+    scaler.load_state_dict(state.get("scaler") or {})
+    ranking = Ranking.of(saving.rank_by, state)
+    looks = Looks(context, settings, task, average, ranking)
 
     def save(step: int) -> None:
-        kept = training_tensors(parameters, optimiser, average)
+        kept = training_tensors(parameters, task.buffers, optimiser, average)
         check_whole(step, kept)
-        facts = task.state() | {"step": step, "threads": threads, "validations": validations} | versions()
+        going_on = {"threads": threads, "micro_batch": micro_batch, "scaler": scaler.state_dict()}
+        facts = task.state() | {"step": step, "processes": team.size} | ranking.facts() | going_on | versions()
         path = with_average(lambda: checkpoints.save(run, step, kept, facts, task.write), average, parameters)
-        there = map(checkpoints.step_of, checkpoints.all_of(run))
-        best = min((one for one in there if one in validations), key=lambda one: validations[one], default=step)
-        promoted = checkpoints.promoted_step(run)
-        checkpoints.prune(run, step, saving.keep_last, [best] if promoted is None else [best, promoted])
+        best = ranking.best(map(checkpoints.step_of, checkpoints.all_of(run)))
+        stay = [one for one in (best, checkpoints.promoted_step(run)) if one is not None]
+        checkpoints.prune(run, step, saving.keep_last, stay)
         emit(CheckpointSaved(step, path.relative_to(run).as_posix()))
 
-    def show(step: int) -> None:
-        for preview in with_average(lambda: task.preview(step), average, parameters):
-            emit(preview)
-
-    def measure(step: int) -> None:
-        metric = with_average(lambda: task.measure(step), average, parameters)
-        if metric is not None:
-            emit(metric)
-
     # ---- before the first step
-    if not task.prepare():
-        return stopped(context, first, first, validations)
-    if first == 0:
-        look(0)
+    if first == 0 and team.leads:
+        for said in before(context.workspace, settings, context.device):
+            emit(said)
+    # The first process fills the caches; the others then find everything in them.
+    if not team.agree(task.prepare() if team.leads else None):
+        return Done(result(context, first, first, ranking), "stopped")
+    if not team.leads:
+        task.prepare()
+    # Sums differ in their last bits with the micro-batch: a resumed run keeps the one that it had.
+    micro_batch = int(state.get("micro_batch") or 0) or team.agree(micro_batch_for(context, settings, len(rows)))
+    if first == 0 and team.leads:
+        looks.first()
 
     # ---- the steps
     saved = first
+    if ranking.is_spent(saving.patience):
+        steps = first  # killed after its measures had ended it
     for step in range(first, steps):
         began = time.monotonic()
         rate = optimisers.learning_rate(optimiser_settings, step)
         optimisers.set_learning_rate(optimiser, rate)
-        loss = 0.0
-        for micro in range(optimiser_settings.accumulation):
-            part = task.loss(step, micro) / optimiser_settings.accumulation
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += float(part.detach())
-        norm = float(nn.utils.clip_grad_norm_(parameters.values(), optimiser_settings.max_gradient_norm))
+        while True:
+            loss, short = 0.0, False
+            try:
+                loss = gradients(task, step, rows, effective, micro_batch, scaler)
+            except RuntimeError as error:
+                if micro_batch == 1 or not is_out_of_memory(error):
+                    raise
+                short = True
+            loss, shortages = team.add(loss, short)
+            if not shortages:
+                team.add_gradients(list(parameters.values()))
+                scaler.unscale_(optimiser)
+                norm = float(nn.utils.clip_grad_norm_(parameters.values(), optimiser_settings.max_gradient_norm))
+                if math.isfinite(norm) or not (scaler.is_enabled() and scaler.get_scale() > 1):
+                    break
+                scaler.update()  # fp16 ran over: the same step again, scaled by less
+                optimiser.zero_grad(set_to_none=True)
+                continue
+            # Outside the handler, whose error holds on to what did not fit.
+            optimiser.zero_grad(set_to_none=True)
+            free_memory()
+            micro_batch = (micro_batch + 1) // 2
+            emit(
+                Warned(
+                    f"Memory ran out at step {step + 1}: going on with {micro_batch} pictures at once.",
+                    f"The effective batch stays {effective}.",
+                )
+            )
         check_finite(step + 1, loss, norm)
-        optimiser.step()
+        scaler.step(optimiser)
+        scaler.update()
         optimiser.zero_grad(set_to_none=True)
         if average:
             average.update(parameters, step)
         done = step + 1
-        images = optimiser_settings.batch * optimiser_settings.accumulation
-        emit(StepDone(done, loss, rate, norm, images, time.monotonic() - began))
+        emit(StepDone(done, loss, rate, norm, effective, time.monotonic() - began))
+        looks.timed(first, done, time.monotonic() - began, micro_batch)
 
         # ---- look, show, keep
-        if done % saving.validate_every == 0 or done == steps:
-            look(done)
-        if control.take("preview") or done % saving.preview_every == 0 or done == steps:
-            show(done)
-        if saving.measure_every and (done % saving.measure_every == 0 or done == steps):
-            measure(done)
-        if control.take("save") or done % saving.checkpoint_every == 0 or done == steps:
-            save(done)
-            saved = done
-        if done < steps and context.should_stop(done):
-            if saved != done:
+        ending: Literal["", "completed", "stopped"] = ""
+        if team.leads:
+            is_last = looks.at(done, done == steps, control.take("preview"))
+            if control.take("save") or done % saving.checkpoint_every == 0 or is_last:
                 save(done)
-            return stopped(context, first, done, validations)
-    return Done(result(context, first, steps, validations))
+                saved = done
+            ending = "completed" if is_last else "stopped" if context.should_stop(done) else ""
+        ending = team.agree(ending)
+        if ending:
+            if team.leads and saved != done:
+                save(done)
+            return Done(result(context, first, done, ranking), ending)
+    return Done(result(context, first, steps, ranking))
+
+
+def gradients(
+    task: Task, step: int, rows: range, effective: int, micro_batch: int, scaler: torch.amp.GradScaler
+) -> float:
+    """Add up the gradients of some rows of one step, a micro-batch at a time; their share of the step's mean loss."""
+    losses = []
+    for start in range(0, len(rows), micro_batch):
+        part = task.loss(step, rows[start : start + micro_batch]) / effective
+        scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        losses.append(part.detach())
+    return float(torch.stack(losses).sum())
 
 
 def open_task(context: Context, settings: TrainSettings) -> Task:
@@ -136,16 +191,25 @@ def open_task(context: Context, settings: TrainSettings) -> Task:
         from studio.training.autoencoder import open_autoencoder
 
         return open_autoencoder(context, settings)
-    from studio.training.diffusion import open_diffusion, open_scratch
+    if isinstance(settings.method, ScenesMethod):
+        from studio.training.scenes import open_scenes
+
+        return open_scenes(context, settings)
+    if isinstance(settings.method, TextMethod):
+        from studio.training.text import open_text
+
+        return open_text(context, settings)
+    from studio.training.opening import open_diffusion, open_scratch
 
     if isinstance(settings.method, ScratchMethod):
         return open_scratch(context, settings)
     return open_diffusion(context, settings)
 
 
-def set_threads(context: Context, recorded: int | None) -> int:
+def set_threads(context: Context, recorded: int | None, team: Team) -> int:
     """Compute with as many threads as the run began with, since sums differ in their last bits otherwise."""
-    threads = cpu_threads(recorded or load(context.workspace.settings_path, WorkspaceSettings).cpu_threads)
+    own_share = load(context.workspace.settings_path, WorkspaceSettings).cpu_threads // team.local_size
+    threads = cpu_threads(recorded or own_share)
     torch.set_num_threads(threads)
     return threads
 
@@ -168,19 +232,15 @@ def check_whole(step: int, tensors: dict[str, Tensor]) -> None:
         )
 
 
-def with_average(act: Any, average: MovingAverage | None, parameters: dict[str, nn.Parameter]) -> Any:
-    """Act with the averaged weights in place, where there are any."""
-    if average is None:
-        return act()
-    with average.applied(parameters):
-        return act()
-
-
 def training_tensors(
-    parameters: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, average: MovingAverage | None
+    parameters: dict[str, nn.Parameter],
+    buffers: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    average: MovingAverage | None,
 ) -> dict[str, Tensor]:
-    """Copies of everything that the next step depends on: weights, averages and the optimiser's state."""
+    """Copies of everything that the next step depends on: weights, buffers, averages and the optimiser's state."""
     tensors = {f"weights.{name}": one.detach() for name, one in parameters.items()}
+    tensors |= {f"buffers.{name}": one for name, one in buffers.items()}
     tensors |= optimisers.state_tensors(optimiser, parameters)
     if average:
         tensors |= {f"average.{name}": one for name, one in average.averages.items()}
@@ -190,12 +250,15 @@ def training_tensors(
 @torch.no_grad()
 def restore(
     parameters: dict[str, nn.Parameter],
+    buffers: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
     average: MovingAverage | None,
     tensors: dict[str, Tensor],
 ) -> None:
     if not tensors:
         return
+    for name, buffer in buffers.items():
+        buffer.copy_(tensors[f"buffers.{name}"])
     for name, parameter in parameters.items():
         parameter.copy_(tensors[f"weights.{name}"])
         if average:
@@ -207,19 +270,17 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def result(context: Context, first: int, step: int, validations: dict[int, float]) -> dict[str, Any]:
-    checkpoint = checkpoints.newest(context.folder.path)
-    measured = [validations[one] for one in sorted(validations)]
+def result(context: Context, first: int, step: int, ranking: Ranking) -> dict[str, Any]:
+    run = context.folder.path
+    checkpoint = checkpoints.newest(run)
+    measured = [ranking.validations[one] for one in sorted(ranking.validations)]
     return {
-        "run": context.folder.path.name,
+        "run": run.name,
         "from_step": first,
         "step": step,
         "steps": context.settings.optimiser.steps,  # type: ignore[attr-defined]
         "checkpoint": str(checkpoint) if checkpoint else None,
+        "best_step": ranking.best(map(checkpoints.step_of, checkpoints.all_of(run))),
         "validation_loss_first": measured[0] if measured else None,
         "validation_loss_last": measured[-1] if measured else None,
     }
-
-
-def stopped(context: Context, first: int, step: int, validations: dict[int, float]) -> Done:
-    return Done(result(context, first, step, validations), "stopped")

@@ -13,7 +13,7 @@ from studio.control import Control
 from studio.events import Event, Finished
 from studio.jobs import Job, execute
 from studio.models import checkpoints
-from studio.settings import TrainSettings
+from studio.settings import OptimiserSettings, SavingSettings, TrainSettings
 from studio.workspace import Workspace
 from tests.studio.small_models import SIZE_PX, WORDS
 
@@ -59,10 +59,8 @@ def settings(base: str | Path, method: dict[str, Any] | None = None, steps: int 
     }
     top: dict[str, Any] = {}
     for key, value in other.items():
-        place = next((one for one in (optimiser, saving) if key in one), None)
-        if place is None and key in ("ema", "accumulation", "max_gradient_norm", "schedule"):
-            place = optimiser
-        (top if place is None else place)[key] = value
+        in_optimiser, in_saving = key in OptimiserSettings.model_fields, key in SavingSettings.model_fields
+        (optimiser if in_optimiser else saving if in_saving else top)[key] = value
     data = {"name": "set", "size_px": SIZE_PX} | top.pop("data", {})
     return TrainSettings.model_validate(
         {"base": str(base), "method": method or {"name": "lora", "rank": 2, "alpha": 2.0}, "data": data}

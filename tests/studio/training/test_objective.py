@@ -1,9 +1,17 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.training_utils import compute_snr
 
 from studio.errors import UsageError
-from studio.training.objective import alphas_cumprod, draw_timesteps, even_timesteps, noised
+from studio.training.objective import (
+    alphas_cumprod,
+    draw_timesteps,
+    even_timesteps,
+    min_snr_weights,
+    noised,
+    with_offset,
+)
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 TIMES = torch.tensor([0.0, 0.0005, 0.25, 0.5, 0.9999])
@@ -68,3 +76,17 @@ def test_timesteps_are_drawn_as_the_objective_wants() -> None:
     # The logistic function of a standard normal's lower quartile, -0.6745.
     assert logit_normal.quantile(0.25).item() == pytest.approx(0.3375, abs=0.01)
     assert even_timesteps(4).tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "v"])
+def test_min_snr_weights_are_those_of_diffusers_scripts(objective: str) -> None:
+    """As in train_text_to_image.py: the smaller of the ratio and gamma, over the ratio, for v over the ratio + 1."""
+    ratio = compute_snr(DDPMScheduler(**SD), STEPS)
+    least = torch.stack([ratio, torch.full_like(ratio, 5.0)], dim=1).min(dim=1)[0]
+    wanted = least / (ratio if objective == "epsilon" else ratio + 1)
+    assert torch.allclose(min_snr_weights(objective, TIMES, alphas_cumprod(SD), 5.0), wanted, rtol=1e-4)
+
+
+def test_offset_noise_moves_a_picture_as_a_whole() -> None:
+    noise, offsets = torch.zeros(1, 2, 2, 2), torch.tensor([1.0, -2.0]).view(1, 2, 1, 1)
+    assert with_offset(noise, offsets, 0.1).flatten().tolist() == pytest.approx([0.1] * 4 + [-0.2] * 4)

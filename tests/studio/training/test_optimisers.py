@@ -37,21 +37,35 @@ def test_one_step_is_the_papers() -> None:
     assert parameters["a"].tolist() == pytest.approx([2 * 0.95 - 0.1, -2 * 0.95 + 0.1], abs=1e-4)
 
 
-def test_the_state_comes_back_bit_for_bit() -> None:
-    def stepped(optimiser: torch.optim.Optimizer, one: nn.Parameter, gradient: float) -> None:
-        one.grad = torch.full_like(one, gradient)
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "adafactor", "prodigy"])
+def test_the_state_comes_back_bit_for_bit(name: str) -> None:
+    """A matrix large enough for eight bits, a vector, and a weight that begins at nothing."""
+    library = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}.get(name)
+    if library:
+        pytest.importorskip(library, reason=f"{library} is an extra.")
+    random = torch.Generator().manual_seed(0)
+    settings = OptimiserSettings.model_validate({"name": name, "learning_rate": 0.1})
+
+    def stepped(optimiser: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], seed: int) -> None:
+        gradients = torch.Generator().manual_seed(seed)
+        for one in parameters.values():
+            one.grad = torch.randn(one.shape, generator=gradients)
         optimiser.step()
 
-    settings = OptimiserSettings(learning_rate=0.1)
-    first = {"a": nn.Parameter(torch.ones(3))}
-    whole = optimisers.adamw(first, settings)
-    stepped(whole, first["a"], 0.3)
-    second = {"a": nn.Parameter(first["a"].detach().clone())}
-    again = optimisers.adamw(second, settings)
-    optimisers.restore(again, second, {k: v.clone() for k, v in optimisers.state_tensors(whole, first).items()})
-    stepped(whole, first["a"], -0.7)
-    stepped(again, second["a"], -0.7)
-    assert torch.equal(first["a"], second["a"])
+    shapes = {"a.weight": (80, 70), "b": (5,)}
+    first = {key: nn.Parameter(torch.randn(shape, generator=random)) for key, shape in shapes.items()}
+    first["c"] = nn.Parameter(torch.zeros(4, 3))
+    whole = optimisers.optimiser_for(first, settings)
+    for seed in range(3):
+        stepped(whole, first, seed)
+    second = {key: nn.Parameter(one.detach().clone()) for key, one in first.items()}
+    again = optimisers.optimiser_for(second, settings)
+    kept = {key: one.clone() for key, one in optimisers.state_tensors(whole, first).items()}
+    optimisers.restore(again, second, kept)
+    for seed in range(3, 6):
+        stepped(whole, first, seed)
+        stepped(again, second, seed)
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 class TestMovingAverage:

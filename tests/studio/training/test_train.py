@@ -84,10 +84,15 @@ def whole(workspace: Workspace, tiny_flow: Path) -> Path:
 
 
 def model_files(run: Path) -> dict[str, bytes]:
-    """What other tools load from the newest checkpoint."""
+    """The weights that other tools load from the newest checkpoint; the headers before them name the run and day."""
     checkpoint = newest(run)
+
+    def tensors(path: Path) -> bytes:
+        data = path.read_bytes()
+        return data[8 + int.from_bytes(data[:8], "little") :]
+
     return {
-        str(path.relative_to(checkpoint)): path.read_bytes()
+        str(path.relative_to(checkpoint)): tensors(path)
         for path in checkpoint.rglob("*.safetensors")
         if path.name != checkpoints.TRAINING_FILE
     }
@@ -112,6 +117,7 @@ def test_a_run_tells_what_it_does(whole: Path, workspace: Workspace) -> None:
         "step": STEPS,
         "steps": STEPS,
         "checkpoint": str(newest(whole)),
+        "best_step": min((one.loss, one.step) for one in state.validations if one.step)[1],
         "validation_loss_first": state.validations[0].loss,
         "validation_loss_last": state.validations[-1].loss,
     }

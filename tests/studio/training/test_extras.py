@@ -1,0 +1,323 @@
+"""What a recipe may ask for beside the plain run: each goes on after a stop as if nothing had happened."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from studio import files, requests
+from studio.context import Context
+from studio.control import Control
+from studio.errors import UsageError
+from studio.events import Event, Phase, StepDone, Warned
+from studio.settings import D4, OptimiserSettings, TrainSettings
+from studio.training import encoding
+from studio.training.adapters import FILE
+from studio.training.diffusion import Diffusion
+from studio.training.opening import open_diffusion
+from studio.workspace import Workspace, make_workspace
+from tests.studio.small_models import SIZE_PX
+from tests.studio.training_runs import make_dataset, newest, resume, settings, train, weights_of
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Ten pictures for training: squares with a black rim, and three lying ones among them."""
+    made = make_workspace(tmp_path_factory.mktemp("extras") / "workspace")
+    folder = make_dataset(made)
+    rows = list(files.read_records(folder / "captions.jsonl"))
+    (folder / "captions.jsonl").unlink()
+    for index, row in enumerate(rows):
+        width = SIZE_PX if index % 4 else 2 * SIZE_PX
+        pixels = np.random.default_rng(index).integers(1, 256, (SIZE_PX, width, 3), dtype=np.uint8)
+        pixels[:6] = 0
+        Image.fromarray(pixels).save(folder / row["file_name"])
+        row |= {"sha256": files.sha256_of(folder / row["file_name"]), "width_px": width}
+        if index == 1:
+            row["captions"] = ["a road on the left", "the north of a town"]
+        files.append_record(folder / "captions.jsonl", row)
+    return made
+
+
+def told(base: Path, method: dict[str, Any] | None = None, **other: Any) -> TrainSettings:
+    """`other` goes into the optimiser, but for the data's own settings."""
+    data = {key: other.pop(key) for key in ("buckets", "ignore", "normalisation", "orientations") if key in other}
+    plain = settings(base, method, STEPS, data=data).model_dump()
+    return TrainSettings.model_validate(plain | {"optimiser": plain["optimiser"] | other})
+
+
+def opened(workspace: Workspace, wanted: TrainSettings, seen: list[Event] | None = None) -> Diffusion:
+    job = requests.train_job(workspace, wanted, f"opened-{len(list(workspace.runs.iterdir()))}")
+    emit = (lambda event: None) if seen is None else seen.append
+    return open_diffusion(Context(workspace, job.folder, wanted, "cpu", emit, Control()), wanted)
+
+
+LORA = {"name": "lora", "rank": 2, "alpha": 2.0}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "lora": (
+        {**LORA, "dropout": 0.3, "dora": True, "text_encoder": True},
+        {"name": "prodigy", "learning_rate": 1.0, "precision": "bf16", "ema": 0.9}
+        | {"gradient_checkpointing": True, "batch": 4, "micro_batch": 2},
+    ),
+    "full": (
+        {"name": "full"},
+        {"name": "adafactor", "min_snr_gamma": 5.0, "offset_noise": 0.1}
+        | {"buckets": True, "ignore": "black", "normalisation": "dataset"},
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_stopped_midway_ends_as_one_that_was_not(variant: str, workspace: Workspace, tiny_epsilon: Path) -> None:
+    if variant == "lora":
+        pytest.importorskip("prodigyopt", reason="The extra prodigy is not installed.")
+    wanted = told(tiny_epsilon, VARIANTS[variant][0], **VARIANTS[variant][1])
+    _, events, whole = train(workspace, wanted, f"{variant}-whole")
+
+    def stop(event: Event, control: Control) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            control.ask("stop")
+
+    train(workspace, wanted, f"{variant}-parted", stop)
+    finished, _ = resume(workspace, f"{variant}-parted")
+    assert (finished.outcome, finished.result["from_step"]) == ("completed", 1)
+    assert weights_of(workspace.run(f"{variant}-parted")) == weights_of(whole)
+    losses = [event.loss for event in events if isinstance(event, StepDone)]
+    assert len(set(losses)) == STEPS
+    normalisation = json.loads((newest(whole) / "state.json").read_text())["normalisation"]
+    assert np.shape(normalisation) == ((2, 3) if variant == "full" else ())
+
+
+def test_checkpointing_activations_changes_no_bit(workspace: Workspace, tiny_epsilon: Path) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        wanted = told(tiny_epsilon, {**LORA, "dropout": 0.3}, gradient_checkpointing=checkpointing)
+        task = opened(workspace, wanted)
+        assert task.model.unet.is_gradient_checkpointing == checkpointing
+        assert task.prepare()
+        task.loss(0, range(2)).backward()
+        gradients.append([one.grad for one in task.parameters.values()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert any(one.any() for one in gradients[0])
+
+
+def test_a_saving_optimiser_that_is_not_installed_is_named(
+    workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
+    finished, _, _ = train(workspace, told(tiny_epsilon, name="adamw8bit"), "eight-bits")
+    assert finished.exit_code == 2
+    assert "pip install 'rs-studio[quantize]'" in finished.hint
+
+
+def test_prodigy_refuses_a_step_size_meant_for_another() -> None:
+    with pytest.raises(ValueError, match="set learning_rate to 1"):
+        OptimiserSettings(name="prodigy", learning_rate=1e-4)
+
+
+class TestLoss:
+    def test_caches_change_no_bit_of_it(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        """A step against the same one on latents and embeddings made anew."""
+        task = opened(workspace, told(tiny_epsilon))
+        assert task.prepare()
+        cached = task.loss(1, range(2))
+
+        def moments(pictures: Any, entries: Any) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                latent = task.model.vae.encode(pictures.tensor(entries)).latent_dist
+            factor = torch.tensor(float(task.model.vae.config.scaling_factor))
+            return latent.mean * factor, latent.logvar + 2 * factor.log()
+
+        task.encodings.moments = moments  # type: ignore[method-assign]
+        task.encodings.text = lambda captions: task.model.embed(list(captions))  # type: ignore[method-assign]
+        assert task.loss(1, range(2)).item() == pytest.approx(cached.item(), abs=1e-6)
+
+    def test_it_is_the_sum_over_rows_whichever_go_together(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        method = {**LORA, "dora": True}
+        task = opened(
+            workspace, told(tiny_epsilon, method, batch=4, min_snr_gamma=5.0, offset_noise=0.1, ignore="black")
+        )
+        assert task.prepare()
+        parts = task.loss(0, range(2)) + task.loss(0, range(2, 4))
+        assert parts.item() == pytest.approx(task.loss(0, range(4)).item(), rel=1e-5)
+        assert task.loss(0, range(0, 4, 2)).item() + task.loss(0, range(1, 4, 2)).item() == pytest.approx(parts.item())
+
+    def test_pixels_without_data_have_no_part_in_it(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        """The rim of six black rows: a cell and a half of four pixels."""
+        task = opened(workspace, told(tiny_epsilon, ignore="black"))
+        assert task.prepare()
+        share = task.encodings.masks(task.training, [(1, 0), (1, D4.index("rotate180"))])
+        assert share is not None
+        assert share[0, 0, :3, 0].tolist() == pytest.approx([0, 0.5, 1], abs=0.01)
+        assert torch.equal(share[1, 0], share[0, 0].flip(0, 1))
+        predict = task.model.predict
+
+        def wrong_in_the_rim(latents: Tensor, *rest: Any) -> Tensor:
+            said = predict(latents, *rest).clone()
+            said[0, :, 0], said[1, :, -1] = 1e6, 1e6
+            return said
+
+        entries = [(1, 0), (1, D4.index("rotate180"))]
+        latents = torch.randn(2, 4, *share.shape[2:], generator=torch.Generator().manual_seed(0))
+        arguments = (task.training, entries, ["", ""], latents, latents, torch.tensor([0.1, 0.9]))
+        honest = task._errors(*arguments)
+        task.model.predict = wrong_in_the_rim  # type: ignore[method-assign]
+        assert torch.equal(task._errors(*arguments), honest)
+
+    def test_it_is_measured_without_dropout(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        task = opened(workspace, told(tiny_epsilon, {**LORA, "dropout": 0.9}))
+        assert task.prepare()
+        with torch.no_grad():
+            for one in task.parameters.values():
+                one.fill_(0.2)
+        assert task.validation_loss() == task.validation_loss()
+        assert task.model.unet.training
+        once = task.loss(0, range(2)).item()
+        assert task.loss(0, range(2)).item() == once
+        assert task.loss(0, range(1)).item() + task.loss(0, range(1, 2)).item() != pytest.approx(once, rel=1e-6)
+
+    def test_min_snr_is_refused_for_a_flow(self, workspace: Workspace, tiny_flow: Path) -> None:
+        with pytest.raises(UsageError, match="predicts a flow"):
+            opened(workspace, told(tiny_flow, min_snr_gamma=5.0))
+
+
+class TestBuckets:
+    def test_each_step_is_of_one_shape(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        task = opened(workspace, told(tiny_epsilon, buckets=True))
+        seen = set()
+        for step in range(40):
+            shapes = {task.training.shape(draw.picture, draw.orientation) for draw in task.draws(step)}
+            assert len(shapes) == 1
+            seen |= shapes
+        assert seen == {(32, 32), (24, 40), (40, 24)}
+        entries = [(draw.picture, draw.orientation) for draw in task.draws(0)]
+        assert task.training.tensor(entries).shape[2:] == task.training.shape(*entries[0])
+
+    def test_models_that_are_told_sizes_hear_the_pictures_own(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        training = opened(workspace, told(tiny_epsilon)).training
+        frames = training.frames([(0, 0), (0, D4.index("flip-rotate90")), (1, 0)])
+        assert frames.tolist() == [[32, 64, 0, 16, 32, 32], [64, 32, 16, 0, 32, 32], [32, 32, 0, 0, 32, 32]]
+
+
+class TestEncoding:
+    def test_memory_that_runs_out_halves_what_is_encoded_at_once(
+        self, workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Event] = []
+        task = opened(workspace, told(tiny_epsilon, normalisation="dataset"), seen)
+        encode, sizes = task.model.vae.encode, list[int]()
+
+        def encode_few(pixels: Tensor) -> Any:
+            sizes.append(len(pixels))
+            if len(pixels) > 5:
+                raise torch.OutOfMemoryError("There is no room.")
+            return encode(pixels)
+
+        monkeypatch.setattr(task.model.vae, "encode", encode_few)
+        task.encodings._at_once["pictures"] = 16  # as on a GPU; a CPU encodes one by one
+        entries = [(index, orientation) for index in range(4) for orientation in range(8)]
+        assert task.encodings.fill_latents(task.training, entries)
+        assert sizes == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4]
+        said = [event.message for event in seen if isinstance(event, Warned) and "Memory" in event.message]
+        assert said == [f"Memory ran out: going on with {size} pictures at once." for size in (8, 4)]
+        assert [event.done for event in seen if isinstance(event, Phase)][-1] == 32
+
+    def test_a_disk_that_is_too_small_is_noticed_before(
+        self, workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task = opened(workspace, told(tiny_epsilon, orientations=["flip"]))
+        monkeypatch.setattr(encoding.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100}))
+        with pytest.raises(UsageError, match=r"the disk has 0\.0 GB left"):
+            task.prepare()
+
+    def test_a_long_run_is_not_counted_out(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        task = opened(workspace, told(tiny_epsilon, steps=10**9))
+        entries, captions = task._planned()
+        assert len(entries) == 80
+        assert {"", "a road on the left", "the north of a town"} <= captions
+        short = opened(workspace, told(tiny_epsilon))
+        drawn = {(draw.picture, draw.orientation) for step in range(STEPS) for draw in short.draws(step)}
+        assert short._planned()[0] == drawn
+
+    def test_captions_that_turning_belies_are_shown(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        for orientations, wanted in ((list(D4), 1), (["identity"], 0)):
+            seen: list[Event] = []
+            assert opened(workspace, told(tiny_epsilon, orientations=orientations), seen).prepare()
+            found = [event.message for event in seen if isinstance(event, Warned)]
+            assert len(found) == wanted
+        seen = []
+        assert opened(workspace, told(tiny_epsilon), seen).prepare()
+        (message,) = [event.message for event in seen if isinstance(event, Warned)]
+        assert message.startswith("2 of 20 captions name directions")
+        assert "“a road on the left”; “the north of a town”" in message
+
+
+def test_normalised_pictures_have_mean_nought_and_deviation_one(workspace: Workspace, tiny_epsilon: Path) -> None:
+    task = opened(workspace, told(tiny_epsilon, normalisation="dataset"))
+    pixels = task.training.tensor([(index, 0) for index in range(len(task.training)) if index % 4])
+    assert pixels.mean(dim=(0, 2, 3)).abs().max() < 0.1
+    assert (pixels.std(dim=(0, 2, 3)) - 1).abs().max() < 0.1
+    assert task.measured.normalisation == task.training.normalisation
+    # Decoding takes it back: through an autoencoder that changes nothing, a picture is itself.
+    task.model.vae.decode = lambda latents: SimpleNamespace(sample=latents)  # type: ignore[method-assign]
+    task.model.vae.register_to_config(scaling_factor=1.0)
+    upright = torch.from_numpy(task.training.pixels(1))
+    assert torch.equal(task.model.decode(task.training.tensor([(1, 0)]))[0], upright)
+
+
+def test_a_model_of_two_text_encoders_learns_from_cached_words_and_frames(
+    workspace: Workspace, narrow_xl: Path
+) -> None:
+    """A LoRA over an XL, its two text encoders too or not, and what a run loads again."""
+    said = []
+    for method in (LORA, {**LORA, "text_encoder": True}):
+        data = {"orientations": ["identity", "rotate90"], "normalisation": "none"}
+        wanted = told(narrow_xl, method, **data, precision="fp32")
+        task = opened(workspace, wanted)
+        assert task.prepare()
+        heard = list[tuple[Any, ...]]()
+
+        def listening(*said: Any, heard: list[Any] = heard, predict: Any = task.model.predict) -> Any:
+            heard.append(said)
+            return predict(*said)
+
+        task.model.predict = listening  # type: ignore[method-assign]
+        loss = task.loss(0, range(2))
+        loss.backward()
+        assert all(one.grad is not None for one in task.parameters.values())
+        kinds = {name.split(".")[0] for name in task.parameters if name.startswith("text_encoder")}
+        assert kinds == ({"text_encoder", "text_encoder_2"} if method.get("text_encoder") else set())
+        entries = [(draw.picture, draw.orientation) for draw in task.draws(0)]
+        assert heard[0][2].pooled.shape == (2, task.model.text_encoder_2.config.projection_dim)
+        assert torch.equal(heard[0][3], task.training.frames(entries))
+        said.append(loss.item())
+    # Additions begin as nothing, so words embedded ahead and words embedded now say the same.
+    assert said[0] == pytest.approx(said[1], abs=1e-6)
+
+
+def test_a_run_of_two_text_encoders_is_read_back(workspace: Workspace, narrow_xl: Path) -> None:
+    method = {**LORA, "text_encoder": True, "rank": 2}
+    finished, _, run = train(workspace, told(narrow_xl, method, steps=2, learning_rate=0.05), "xl")
+    assert finished.outcome == "completed", finished.message
+    names = load_file(newest(run) / "lora" / FILE)
+    assert {name.split(".")[0] for name in names} == {"unet", "text_encoder", "text_encoder_2"}
+    again = opened(workspace, told(Path("xl")))
+    assert again.prepare()
+    assert again.validation_loss() == pytest.approx(finished.result["validation_loss_last"], rel=1e-4)
+    with pytest.raises(UsageError, match="changed its text encoder"):
+        opened(workspace, told(Path("xl"), {"name": "full"}))
+
+
+def test_other_methods_refuse_what_only_diffusion_knows(workspace: Workspace) -> None:
+    wanted = told(Path(), {"name": "autoencoder", "channels": [16, 24, 32], "latent_channels": 4}, buckets=True)
+    finished, _, _ = train(workspace, wanted, "odd")
+    assert (finished.exit_code, finished.message) == (2, "The method autoencoder knows no buckets.")

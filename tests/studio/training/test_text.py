@@ -1,0 +1,59 @@
+"""Teaching a text encoder: captions come to tell classes and pictures, exactly resumable, and a pipeline loads it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from studio.events import MetricMeasured, StepDone, Validated
+from studio.models.load import load_model
+from studio.models.registry import resolve
+from studio.workspace import Workspace, make_workspace
+from tests.studio.training_runs import make_dataset, newest, resume, settings, train, weights_of
+
+TEXT = {"name": "text"}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = make_workspace(tmp_path / "workspace")
+    make_dataset(made, train=24, valid=6)
+    return made
+
+
+def test_captions_come_to_tell_the_class(workspace: Workspace, tiny_flow: Path) -> None:
+    told = settings(tiny_flow, TEXT, 30, batch=12, learning_rate=3e-3, validate_every=30, measure_every=30)
+    finished, events, _ = train(workspace, told, "read")
+    assert finished.outcome == "completed"
+    first, last = (event.loss for event in events if isinstance(event, Validated))
+    assert last < first
+    (told_classes,) = (event for event in events if isinstance(event, MetricMeasured))
+    assert told_classes.name == "caption_accuracy"
+    assert told_classes.n_real == 12
+    assert told_classes.value > 0.8  # each caption holds the word of its class
+
+
+def test_the_encoder_is_all_that_changes(workspace: Workspace, tiny_flow: Path) -> None:
+    _, _, run = train(workspace, settings(tiny_flow, TEXT, 2, batch=6), "read")
+    before = load_model(resolve(workspace, str(tiny_flow)), "cpu")
+    after = load_model(resolve(workspace, run.name), "cpu")
+    assert all(
+        torch.equal(one.half(), other.half())
+        for one, other in zip(before.unet.parameters(), after.unet.parameters(), strict=True)
+    )
+    assert not torch.equal(before.embed(["one river"]).states, after.embed(["one river"]).states)
+
+
+def test_a_run_stopped_and_resumed_ends_as_one_that_was_not(workspace: Workspace, tiny_flow: Path) -> None:
+    told = settings(tiny_flow, TEXT, 4, batch=6)
+    _, _, whole = train(workspace, told, "whole")
+    _, _, parted = train(
+        workspace,
+        told,
+        "parted",
+        lambda event, control: control.ask("stop") if isinstance(event, StepDone) and event.step == 1 else None,
+    )
+    finished, _ = resume(workspace, "parted")
+    assert finished.result["from_step"] == 1
+    assert weights_of(parted) == weights_of(whole)
+    assert newest(parted).name == "step-000004"
