@@ -23,6 +23,7 @@ FOLDER_FORMS: dict[str, Callable[[Path, Selection, Iterator[Picture]], None]] = 
     "parquet": write_parquet,
     "gallery": write_gallery,
 }
+RUN_FORMS = ("adapter", "kohya", "comfyui", "model")
 
 
 def export(context: Context) -> Done:
@@ -54,17 +55,28 @@ def check_export(workspace: Workspace, settings: ExportSettings) -> None:
         UsageError: the name is unknown or of a kind that has no such form, or the target is taken or cannot be made.
     """
     kind, _ = find(workspace, settings.name)
-    if settings.to == "adapter":
+    if settings.to in RUN_FORMS:
         if kind != "run":
+            what = "a model" if settings.to == "model" else "an adapter"
             raise UsageError(
-                f"{settings.name} is a {kind}; an adapter comes from a run.", "See them with: rs-studio WS runs"
+                f"{settings.name} is a {kind}; {what} comes from a run.", "See them with: rs-studio WS runs"
             )
-        from studio.exports.adapters import resolve_adapter
-
-        resolve_adapter(workspace, settings.name)
+        _check_run(workspace, settings)
     elif kind == "run":
         raise UsageError(f"{settings.name} is a run and holds no pictures.", "Export it with --to adapter.")
     check_target(Path(settings.target).expanduser().resolve(), is_file=settings.to == "contact-sheet")
+
+
+def _check_run(workspace: Workspace, settings: ExportSettings) -> None:
+    # Here, as they bring torch.
+    if settings.to == "model":
+        from studio.exports.whole_model import resolve_model
+
+        resolve_model(workspace, settings.name)
+    else:
+        from studio.exports.adapters import resolve_adapter
+
+        resolve_adapter(workspace, settings)
 
 
 def check_target(target: Path, is_file: bool) -> None:
@@ -90,11 +102,9 @@ def _is_empty_file(path: Path) -> bool:
 
 def _write(context: Context, settings: ExportSettings, target: Path) -> int:
     """Write one export, and say how many pictures it has."""
-    if settings.to == "adapter":
-        from studio.exports.adapters import write_adapter
-
+    if settings.to in RUN_FORMS:
         with files.whole_folder(target) as folder:
-            write_adapter(folder, context.workspace, settings.name)
+            _write_run(folder, context.workspace, settings)
         return 0
     selection = collect(context.workspace, settings.name)
     count = 0
@@ -112,6 +122,18 @@ def _write(context: Context, settings: ExportSettings, target: Path) -> int:
         with files.whole_folder(target) as folder:
             FOLDER_FORMS[settings.to](folder, selection, counted())
     return count
+
+
+def _write_run(folder: Path, workspace: Workspace, settings: ExportSettings) -> None:
+    # Here, as they bring torch.
+    if settings.to == "model":
+        from studio.exports.whole_model import write_model
+
+        write_model(folder, workspace, settings)
+    else:
+        from studio.exports.adapters import write_adapter
+
+        write_adapter(folder, workspace, settings)
 
 
 def remove_remains(target: Path) -> None:
