@@ -18,7 +18,7 @@ export PROMPT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help studio test check fix build image bash train inference starter clean
+.PHONY: help studio test check fix build image bash train inference preload-model starter clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,16 +52,23 @@ train: $(VENV)/.studio  ## Train RECIPE on DATA, a data set of WS
 	@$(if $(DATA),,$(error DATA is missing: make train DATA=name, after `rs-studio $(WS) import FOLDER --as name`))
 	$(STUDIO) "$(WS)" train --recipe "$(RECIPE)" --data "$(DATA)"
 
+preload-model: $(VENV)/.studio  ## Bring MODEL, a hub id or a .safetensors file, into WS, to work without a network
+	$(STUDIO) "$(WS)" model add "$(MODEL)"
+
 inference: $(VENV)/.studio  ## Generate COUNT tiles of PROMPT with MODEL
 	$(STUDIO) "$(WS)" generate --model "$(MODEL)" --prompt "$$PROMPT" --count $(COUNT)
 
-starter: $(VENV)/.studio  ## Train the starter model again from RSICD, a folder in the hub's layout: three hours on two cores
+starter: $(VENV)/.studio  ## Train the starter model again from RSICD, a folder in the hub's layout: five hours on one core
 	@$(if $(RSICD),,$(error RSICD is missing: make starter RSICD=folder with data/train-00000-of-00001.parquet))
 	$(STUDIO) ./starter-workspace import "$(RSICD)" --as rsicd --hold-out 500
-	$(STUDIO) ./starter-workspace train --recipe starter-autoencoder --data rsicd --name starter-autoencoder
-	$(STUDIO) ./starter-workspace train --recipe starter --data rsicd --name starter
-	cp -r ./starter-workspace/runs/*-starter/checkpoints/step-002100/model/. workspace_template/models/starter/
-	chmod -R a+r workspace_template/models/starter
+	for recipe in starter-autoencoder starter-draft starter-scenes; do \
+		$(STUDIO) ./starter-workspace train --recipe $$recipe --data rsicd --name $$recipe || exit; done
+	cp ./starter-workspace/runs/*-starter-scenes/checkpoints/step-*/scenes/* workspace_template/models/scenes/
+	$(STUDIO) ./starter-workspace train --recipe starter-text --data rsicd --name starter-text
+	$(STUDIO) ./starter-workspace train --recipe starter --data rsicd --name starter-unet
+	$(STUDIO) ./starter-workspace export starter-unet --to model ./starter-workspace/starter
+	cp -r ./starter-workspace/starter/. workspace_template/models/starter/
+	chmod -R a+r workspace_template/models
 
 clean:  ## Remove what was built and cached; .venv and workspaces stay
 	rm -rf build dist .import_linter_cache .hypothesis .mypy_cache .pytest_cache .ruff_cache snapshot_report.html

@@ -99,9 +99,11 @@ def _open_studio(root: Path) -> int:
 
 def _headless(words: Sequence[str], as_json: bool) -> int:
     from studio.events import Finished
+    from studio.launch import follows
     from studio.reporting import Reporter
 
     _quieten_libraries()
+    as_json = as_json and not follows()  # of several processes, one says what they did
     command = next(iter([word for word in words if not word.startswith("-")][1:]), "")
     with Reporter(command, as_json) as reporter, _ending_on_signals() as signalled:
         try:
@@ -149,8 +151,8 @@ def _ending_on_signals() -> Iterator[Callable[[], int | None]]:
 
 
 def _quieten_libraries() -> None:
-    """Nothing looks for a hub, reports home, or draws bars of its own."""
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "DO_NOT_TRACK"):
+    """Nothing reports home or draws bars of its own; what is opened is opened without a hub in any case."""
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "DO_NOT_TRACK"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -3,6 +3,7 @@
 import argparse
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from studio import config
@@ -63,24 +64,65 @@ def import_(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def train(args: argparse.Namespace, reporter: Any) -> int:
-    from studio import requests
+    from studio import launch, requests
 
+    if launch.follows():
+        return _follow(args)
+    device = _device(args)
+    launch.check_processes(args.processes, device)
     workspace = _writable(args)
     settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
+    if args.estimate:
+        return _estimate(args, reporter, workspace, settings, device)
     name = args.name or requests.free_run_name(workspace, args.recipe)
-    job = requests.train_job(workspace, settings, name, _device(args))
+    _fetched(workspace, reporter, settings.base)
+    job = requests.train_job(workspace, settings, name, device, args.processes)
     if settings.known_problems:
         reporter.say(f"Known: {settings.known_problems}")
     return _work(args, reporter, job, _training_ended)
 
 
+def _estimate(args: argparse.Namespace, reporter: Any, workspace: Workspace, settings: Any, device: str) -> int:
+    """Say what a run would take and what speaks against it, and begin nothing."""
+    from studio.events import Finished, Planned
+    from studio.reporting import plan_in_words
+    from studio.requests import expected
+
+    told, said = expected(workspace, settings, device)
+    for event in said:
+        if args.json or not isinstance(event, Planned):
+            reporter.event(event)
+    plan = next((event for event in said if isinstance(event, Planned)), None)
+    result: dict[str, Any] = {"steps": told.optimiser.steps, "known_problems": settings.known_problems}
+    result |= {"memory_bytes": plan.memory_bytes, "seconds": plan.seconds} if plan else {}
+    if settings.known_problems:
+        reporter.say(f"Known: {settings.known_problems}")
+    text = plan_in_words(plan) if plan else f"{told.optimiser.steps} steps; memory and time are not known yet."
+    return int(reporter.finish(Finished("completed", result=result), 0, text))
+
+
 def resume(args: argparse.Namespace, reporter: Any) -> int:
-    from studio import requests
+    from studio import launch, requests
     from studio.devices import check_device
 
+    if launch.follows():
+        return _follow(args)
     job = requests.resume_job(_opened(args), args.run_name)
-    check_device(job.device)
+    job = replace(job, processes=job.processes if args.processes is None else args.processes)
+    launch.check_processes(job.processes, check_device(job.device))
     return _work(args, reporter, job, _training_ended)
+
+
+def _follow(args: argparse.Namespace) -> int:
+    """Train as another process of the same launch says, and leave every word to it."""
+    from studio import jobs, requests
+    from studio.runs import JobFolder
+    from studio.session import stop_on_signals
+
+    workspace = Workspace(args.workspace)
+    stop_on_signals(lambda: None)  # whoever sends them tells the first process too, which says when to stop
+    jobs.follow(lambda name: requests.job_of(workspace, JobFolder(workspace.run(name))))
+    return 0
 
 
 def _training_ended(result: dict[str, Any]) -> str:
@@ -94,25 +136,80 @@ def generate(args: argparse.Namespace, reporter: Any) -> int:
     from studio.settings import GenerateSettings
 
     workspace = _writable(args)
-    width, height = _size(args.size)
-    values = {
+    values = {**_sampling(args), "init": args.init, "mask": args.mask}
+    settings = config.check(values, GenerateSettings, "The generation")
+    source = requests.PromptSource(args.prompt, args.prompts, args.plan, args.negative)
+    tiles = requests.tiles_of(workspace, source, args.count, args.seed)
+    plan = requests.plan_of(workspace, source)
+    _fetched(workspace, reporter, args.model)
+    job = requests.generate_job(workspace, settings, tiles, args.name, _device(args), plan)
+    if plan and plan.known_problems:
+        reporter.say(f"Known: {plan.known_problems}")
+    return _work(args, reporter, job, _generation_ended)
+
+
+def grid(args: argparse.Namespace, reporter: Any) -> int:
+    from studio import requests
+    from studio.settings import GridSettings
+
+    workspace = _writable(args)
+    values = {"x": args.x, "y": args.y, "z": args.z, "prompt": args.prompt, "negative": args.negative}
+    settings = config.check({**values, "tiles": _sampling(args)}, GridSettings, "The grid")
+    _fetched(workspace, reporter, args.model)
+    job = requests.grid_job(workspace, settings, args.name, _device(args))
+    return _work(args, reporter, job, lambda r: f"{r['saved']} of {r['requested']} cells are on {r['sheet']}")
+
+
+def model(args: argparse.Namespace, reporter: Any) -> int:
+    from studio import fetching
+    from studio.events import Finished
+
+    if args.action == "list":
+        records = fetching.fetched_models(_opened(args))
+        for record in records:
+            reporter.line({"type": "model", **record}, f"{record['name']}  {record['bytes'] / 1e9:.2f} GB")
+        text = "" if records else "No models were added yet; the starter is always there."
+        return int(reporter.finish(Finished("completed", result={"models": len(records)}), 0, text))
+    if not args.source:
+        raise UsageError("No model is named.", "Write: model add OWNER/NAME, or model add FILE.safetensors")
+    ref = fetching.fetch_model(_writable(args), args.source, reporter.event, args.tokenizer)
+    done = Finished("completed", result={"model": ref.name, "folder": str(ref.folder)})
+    return int(reporter.finish(done, 0, f"{ref.name} is ready."))
+
+
+def _fetched(workspace: Workspace, reporter: Any, name: str) -> None:
+    """Download or unpack a model that a job needs, before the job is made."""
+    from studio.fetching import fetch_where_needed
+
+    fetch_where_needed(workspace, name, reporter.event)
+
+
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The model and what `arguments._add_sampling` adds, as values of GenerateSettings."""
+    width, height = _size(args.scene or args.size)
+    return {
         "model": args.model,
+        "loras": tuple(args.lora),
         "sampler": args.sampler,
         "steps": args.steps,
         "guidance": args.guidance,
+        "rescale": args.rescale,
         "width_px": width,
         "height_px": height,
         "seed": args.seed,
         "batch": args.batch,
         "precision": args.precision,
+        "seamless": args.seamless,
+        "scene": bool(args.scene),
+        "upscale": args.upscale,
+        "strength": args.strength,
     }
-    settings = config.check(values, GenerateSettings, "The generation")
-    source = requests.PromptSource(args.prompt, args.prompts, args.plan, args.negative)
-    tiles = requests.tiles_of(workspace, source, args.count, args.seed)
-    job = requests.generate_job(workspace, settings, tiles, args.name, _device(args))
-    return _work(
-        args, reporter, job, lambda r: f"{r['saved']} of {r['requested']} tiles are in the batch {r['batch']}."
-    )
+
+
+def _generation_ended(result: dict[str, Any]) -> str:
+    refused = ", ".join(f"{count} {kind}" for kind, count in result.get("refused", {}).items())
+    aside = f" Refused and put aside: {refused}." if refused else ""
+    return f"{result['saved']} of {result['requested']} tiles are in the batch {result['batch']}.{aside}"
 
 
 def reproduce(args: argparse.Namespace, reporter: Any) -> int:
@@ -168,7 +265,7 @@ def export(args: argparse.Namespace, reporter: Any) -> int:
     from studio.settings import ExportSettings
 
     workspace = _opened(args)
-    values = {"name": args.name, "to": args.to, "target": str(args.target)}
+    values = {"name": args.name, "to": args.to, "target": str(args.target), "precision": args.precision}
     job = requests.export_job(workspace, config.check(values, ExportSettings, "The export"))
     return _work(args, reporter, job, lambda r: f"{r['files']} files are in {r['target']}")
 
@@ -207,6 +304,103 @@ def watch(args: argparse.Namespace, reporter: Any) -> int:
         count += 1
     result = {"run": folder.name, "events": count, "status": state_of(folder).status}
     return int(reporter.finish(Finished("completed", result=result), 0))
+
+
+def checkpoints(args: argparse.Namespace, reporter: Any) -> int:
+    from studio.events import Finished
+    from studio.listing import checkpoint_records
+
+    folder = _opened(args).run(args.run_name)
+    records = checkpoint_records(folder)
+    for record in records:
+        reporter.line({"type": "checkpoint", **record})
+    if records and not args.json:
+        metrics = sorted({name for record in records for name in record["metrics"]})
+        rows = [
+            [
+                record["checkpoint"],
+                _figure(record["validation_loss"]),
+                *(_figure(record["metrics"].get(name)) for name in metrics),
+                " ".join(word for word in ("best", "promoted") if record[word]),
+            ]
+            for record in records
+        ]
+        reporter.table(["checkpoint", "validation", *metrics, f"by {records[0]['rank_by'].replace('_', ' ')}"], rows)
+    text = "" if records else f"{folder.name} has no checkpoints yet."
+    best = next((record["step"] for record in records if record["best"]), None)
+    result = {"run": folder.name, "checkpoints": len(records), "best_step": best}
+    return int(reporter.finish(Finished("completed", result=result), 0, text))
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.5g}"
+
+
+def probe(args: argparse.Namespace, reporter: Any) -> int:
+    from studio import requests
+
+    job = requests.probe_job(_writable(args), args.model, args.data, args.count, args.name, _device(args))
+    return _work(args, reporter, job, lambda r: f"{r['saved']} tiles of fixed prompts are in the batch {r['batch']}.")
+
+
+def sweep(args: argparse.Namespace, reporter: Any) -> int:
+    from studio.events import Finished
+    from studio.requests import take_back
+    from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs, sweep_records
+
+    workspace, device = _writable(args), _device(args)
+    record = SweepRecord(recipe=args.recipe, data=args.data, sets=tuple(args.set), vary=tuple(args.vary))
+    planned = plan_sweep(workspace, record, args.name)
+    session, signalled = _session(make_workspace(workspace.root))
+    for job in sweep_jobs(workspace, planned, device):
+        values = next(arm.values for arm in planned.arms if arm.run == job.folder.name)
+        reporter.say(f"{job.folder.path.name}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+        is_new = not job.folder.journal_path.is_file()
+        finished = session.execute(job, reporter.event, lambda: signalled() is not None)
+        if is_new and finished.exit_code == UsageError.exit_code:
+            take_back(job)
+        if finished.outcome == "stopped" or finished.exit_code == UsageError.exit_code:
+            return int(reporter.finish(finished, _exit_code(finished, signalled())))
+        if finished.outcome == "failed":  # a step size too large is a finding too
+            reporter.say(f"{finished.message} The sweep goes on.")
+    return _compared(args, reporter, Finished("completed"), sweep_records(workspace, planned))
+
+
+def sweeps(args: argparse.Namespace, reporter: Any) -> int:
+    from studio.events import Finished
+    from studio.sweeps import open_sweep, sweep_files, sweep_records
+
+    workspace = _opened(args)
+    if args.name:
+        records = sweep_records(workspace, open_sweep(workspace, args.name))
+        return _compared(args, reporter, Finished("completed"), records)
+    names = [path.stem for path in sweep_files(workspace)]
+    for name in names:
+        reporter.line({"type": "sweep", "sweep": name}, name)
+    text = "" if names else "No sweeps yet."
+    return int(reporter.finish(Finished("completed", result={"sweeps": len(names)}), 0, text))
+
+
+def _compared(args: argparse.Namespace, reporter: Any, finished: Any, records: list[dict[str, Any]]) -> int:
+    """One table of a sweep's runs, best first."""
+    from studio.reporting import in_time
+
+    for record in records:
+        reporter.line({"type": "run", **record})
+    if not args.json:
+        keys = list(records[0]["values"])
+        measure = records[0]["measure"].replace("_", " ")
+        rows = [
+            [record["run"], *(record["values"][key] for key in keys), f"{record['step']}/{record['steps']}",
+             _figure(record["first"]), _figure(record["best"]), _figure(record["best_step"]),
+             in_time(record["seconds"]), record["status"]]
+            for record in records
+        ]  # fmt: skip
+        reporter.table(["run", *keys, "step", f"{measure} at 0", "best", "at step", "time", "status"], rows)
+    done = [record for record in records if record["status"] == "completed"]
+    result = {"sweep": records[0]["sweep"], "runs": len(records), "completed": len(done)}
+    result |= {"best_run": records[0]["run"] if done else None}
+    return int(reporter.finish(replace(finished, result=result), 0))
 
 
 def control(args: argparse.Namespace, reporter: Any) -> int:
@@ -271,6 +465,10 @@ def _session(workspace: Workspace) -> tuple[Any, Callable[[], int | None]]:
 
 
 def _exit_code(finished: Any, signalled: int | None) -> int:
+    from studio.launch import is_one_of_several
+
+    if finished.outcome == "stopped" and is_one_of_several():
+        return 0  # a launcher takes any other code for a crash, and says so at length
     if finished.outcome == "stopped" and signalled == signal.SIGINT:
         return INTERRUPTED
     return int(finished.exit_code)
@@ -321,5 +519,5 @@ def _size(text: str) -> tuple[int | None, int | None]:
         return None, None
     width, _, height = text.lower().replace("×", "x").partition("x")
     if not width.isdecimal() or (height and not height.isdecimal()):
-        raise UsageError(f"--size {text} is not a size.", "Write --size 512 or --size 512x768.")
+        raise UsageError(f"{text} is not a size.", "Write 512 or 512x768.")
     return int(width), int(height or width)

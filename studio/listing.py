@@ -14,7 +14,9 @@ from studio.devices import cpu_load, gpu_loads
 from studio.display import shown_line
 from studio.errors import UsageError
 from studio.events import Event, to_record
+from studio.models import checkpoints
 from studio.runs import JobFolder, RunWatch, state_of
+from studio.training.ranking import Measure, ranking_of
 from studio.workspace import STARTER, Workspace, numbered_folders
 
 _POLL_SECONDS = 0.2
@@ -48,6 +50,33 @@ def _run_record(path: Path) -> dict[str, Any]:
         "device": state.device,
         "updated": state.updated_at or None,
     }
+
+
+def checkpoint_records(folder: Path) -> list[dict[str, Any]]:
+    """Every checkpoint that a run has on disk with what was measured at it, oldest first."""
+    state = state_of(folder)
+    by: Measure = "kid" if _at(_settings_of(folder), "saving", "rank_by") == "kid" else "validation_loss"
+    ranking = ranking_of(state, by)
+    there = [checkpoints.step_of(path) for path in checkpoints.all_of(folder)]
+    best, promoted = ranking.best(there), checkpoints.promoted_step(folder)
+    validations = {one.step: one for one in state.validations}
+    records = []
+    for step in there:
+        validation = validations.get(step)
+        metrics = {one.name: one.value for one in state.metrics if one.step == step}
+        records.append(
+            {
+                "checkpoint": f"{folder.name}@{step}",
+                "step": step,
+                "validation_loss": validation.loss if validation else None,
+                "bins": validation.bins if validation else [],
+                "metrics": metrics,
+                "rank_by": by,
+                "best": step == best,
+                "promoted": step == promoted,
+            }
+        )
+    return records
 
 
 def _settings_of(path: Path) -> Any:

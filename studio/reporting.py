@@ -33,6 +33,7 @@ from studio.events import (
     ImageSaved,
     MetricMeasured,
     Phase,
+    Planned,
     PreviewSaved,
     Refused,
     Started,
@@ -112,6 +113,8 @@ class Reporter:
                     self.say(f"Going on from step {event.from_step}.")
             case Phase():
                 self._phase(event)
+            case Planned():
+                self._plan(event)
             case StepDone():
                 self._step(event)
             case Validated():
@@ -132,8 +135,18 @@ class Reporter:
                 pass
 
     def _phase(self, phase: Phase) -> None:
-        self._progress(asdict(phase), always=phase.total > 0 and phase.done >= phase.total)
-        self._show_bar(phase.name, phase.done, phase.total)
+        facts = asdict(phase)
+        if not phase.steps:
+            del facts["step"], facts["steps"]
+        self._progress(facts, always=phase.total > 0 and phase.done >= phase.total)
+        within = f"  step {phase.step}/{phase.steps}" if phase.steps else ""
+        self._show_bar(phase.name + within, phase.done, phase.total)
+
+    def _plan(self, plan: Planned) -> None:
+        if self.as_json:
+            self.line({"type": "plan", **asdict(plan)})
+        else:
+            self.say(plan_in_words(plan))
 
     def _step(self, step: StepDone) -> None:
         elapsed = time.monotonic() - self._began
@@ -266,6 +279,27 @@ class Reporter:
             with suppress(OSError):
                 self._bar.stop()
             self._bar = self._task = None
+
+
+def plan_in_words(plan: Planned) -> str:
+    """What a run is expected to take, in one sentence."""
+    at_once = "" if plan.micro_batch == plan.effective_batch else f", {plan.micro_batch} at once"
+    share = f"; {plan.trained_parameters:,} of {plan.all_parameters:,} weights" if plan.all_parameters else ""
+    return (
+        f"{plan.steps} steps of {plan.effective_batch} pictures{at_once} are {plan.epochs:.1f} passes over "
+        f"{plan.pictures}{share}; about {plan.memory_bytes / 2**30:.1f} GiB and {in_time(plan.seconds)} "
+        f"({plan.source})."
+    )
+
+
+def in_time(seconds: float) -> str:
+    """A length of time as people say it: 40 s, 12 min, 3 h 20 min, 2.1 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
 
 
 def _how_to_go_on(result: dict[str, Any]) -> str:

@@ -9,21 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from studio import __version__, config
+from studio import __version__, config, files
+from studio.datasets.captions import readable_class
 from studio.datasets.dataset import FACTS, held_out_split, open_dataset
 from studio.datasets.importer import scan
 from studio.errors import UsageError, unknown
+from studio.events import Event
 from studio.exports.export import check_export
-from studio.generation.plans import (
-    PLAN_FILE,
-    PlannedTile,
-    PromptLine,
-    plan_classes,
-    plan_tiles,
-    read_plan,
-    read_prompts,
-    write_plan,
-)
+from studio.generation.axes import GRID_FILE, plan_grid
+from studio.generation.class_plan import CLASS_PLAN, Plan, find_plan, plan_classes, plans
+from studio.generation.inputs import INPUTS, keep_inputs, sized_as_its_input
+from studio.generation.plans import PLAN_FILE, PlannedTile, PromptLine, plan_tiles, read_prompts, write_plan
 from studio.jobs import Job
 from studio.journal import being_worked_on
 from studio.models import checkpoints
@@ -35,10 +31,14 @@ from studio.settings import (
     EvaluateSettings,
     ExportSettings,
     GenerateSettings,
+    GridSettings,
     ImportSettings,
     ScratchMethod,
     TrainSettings,
 )
+from studio.training.planning import before
+from studio.training.probe_prompts import NATURAL, REMOTE_SENSING
+from studio.training.recipes import in_steps
 from studio.workspace import (
     TEMPLATE,
     Workspace,
@@ -51,10 +51,12 @@ from studio.workspace import (
 )
 
 MOST_TILES = 1_000_000
+MOST_PROBE_TILES = 100
 SETTINGS: dict[str, type[BaseModel]] = {
     "import": ImportSettings,
     "train": TrainSettings,
     "generate": GenerateSettings,
+    "grid": GridSettings,
     "evaluate": EvaluateSettings,
     "downstream": DownstreamSettings,
     "export": ExportSettings,
@@ -79,34 +81,49 @@ def load_recipe(workspace: Workspace, name: str, data: str, sets: Sequence[str] 
         raise unknown("recipe", name, recipes(workspace))
     values = config.read_toml(path)
     over = config.parse_sets(list(sets), TrainSettings, values)
+    if "steps" in over.get("optimiser", {}):
+        over["optimiser"].setdefault("epochs", 0)  # steps that were asked for stand above a recipe's epochs
     return config.check(config.merged(values, {"data": {"name": data}}), TrainSettings, str(path), over)
 
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Where prompts come from: one of a text, a file (or book, or DATASET:SPLIT), and a class plan."""
+    """Where prompts come from: one of a text, a file (or book, or DATASET:SPLIT), and a class plan's name or file."""
 
     prompt: str = ""
     prompts: str = ""
-    plan: Path | None = None
+    plan: str = ""
     negative: str = ""
 
 
 def tiles_of(workspace: Workspace, source: PromptSource, count: int, seed: int) -> list[PlannedTile]:
-    """The tiles to make of prompts; a count of 0 makes one for each prompt.
+    """The tiles to make of prompts; a count of 0 makes one for each prompt. Of a class plan, all that may be tried.
 
     Raises:
         UsageError: there are no prompts, or what names them is unknown.
     """
     if not 0 <= count <= MOST_TILES:
         raise UsageError(f"{count} tiles cannot be made.", f"Give --count 1 to {MOST_TILES}.")
-    if source.plan is not None:
-        return plan_classes(read_plan(source.plan), seed)
+    plan = plan_of(workspace, source)
+    if plan is not None:
+        if count or source.negative:
+            raise UsageError("A class plan has its own counts and negative prompts.", "Change them in its file.")
+        return plan_classes(plan, seed)
     if source.prompts:
         return plan_tiles(read_prompts(workspace, source.prompts, source.negative), count, seed)
     if not source.prompt.strip():
         raise UsageError("The prompt is empty.", "Write --prompt 'a satellite image of a river'.")
     return plan_tiles([PromptLine(source.prompt, source.negative)], count, seed)
+
+
+def class_plans(workspace: Workspace) -> dict[str, Path]:
+    """The class plans of a workspace by name; those of the template where it has none yet."""
+    return plans(workspace)
+
+
+def plan_of(workspace: Workspace, source: PromptSource) -> Plan | None:
+    """The class plan that a source names, if it names one; raises as `find_plan`."""
+    return find_plan(workspace, source.plan) if source.plan else None
 
 
 def free_run_name(workspace: Workspace, recipe: str) -> str:
@@ -125,7 +142,9 @@ def import_job(workspace: Workspace, settings: ImportSettings) -> Job:
         return _job("import", workspace, folder, settings, "cpu")
 
 
-def train_job(workspace: Workspace, settings: TrainSettings, name: str = "", device: str = "cpu") -> Job:
+def train_job(
+    workspace: Workspace, settings: TrainSettings, name: str = "", device: str = "cpu", processes: int = 1
+) -> Job:
     """A new run, or the unfinished run of this name with the settings that it began with."""
     existing = _unfinished(workspace, name, workspace.runs)
     if existing is not None and existing.config_path.is_file():
@@ -137,7 +156,14 @@ def train_job(workspace: Workspace, settings: TrainSettings, name: str = "", dev
             return job_of(workspace, existing)
         wanted = name or free_name(slug(settings.method.name), workspace.taken_names())
         folder = existing or JobFolder(next_numbered(workspace.runs, wanted))
-        return _job("train", workspace, folder, _pinned(workspace, settings), device)
+        told = in_steps(workspace, _pinned(workspace, settings))
+        return _job("train", workspace, folder, told, device, processes)
+
+
+def expected(workspace: Workspace, settings: TrainSettings, device: str = "cpu") -> tuple[TrainSettings, list[Event]]:
+    """The settings as a run would begin with them, with what is to be said of it before its first step."""
+    told = in_steps(workspace, settings)
+    return told, before(workspace, told, device)
 
 
 def promote(workspace: Workspace, name: str) -> str:
@@ -189,16 +215,21 @@ def generate_job(
     tiles: Sequence[PlannedTile],
     name: str = "",
     device: str = "cpu",
+    plan: Plan | None = None,
 ) -> Job:
-    """A new batch of tiles, or the rest of an unfinished one of this name."""
+    """A new batch of tiles, or the rest of an unfinished one of this name; `tiles` are tried until a plan is full."""
     if not tiles:
         raise UsageError("There is nothing to generate.", "Give a prompt and a count.")
+    if len(tiles) > MOST_TILES:
+        raise UsageError(f"{len(tiles):,} tiles would have to be tried.", f"Plan for at most {MOST_TILES:,}.")
     if settings.seed + len(tiles) > 2**63:
         raise UsageError(f"The seed {settings.seed} leaves no room for {len(tiles)} tiles.", "Give a smaller --seed.")
     existing = _unfinished(workspace, name, workspace.batches)
     if existing is not None and existing.config_path.is_file():
-        return job_of(workspace, existing)
-    ref = resolve(workspace, settings.model)
+        return _of_kind(job_of(workspace, existing), "generate")
+    ref = resolve(workspace, settings.model, settings.loras)
+    settings = sized_as_its_input(settings)
+    settings = settings.model_copy(update={"loras": tuple(one.name for one in ref.extra)})
     with naming(workspace):
         existing = _unfinished(workspace, name, workspace.batches)
         if existing is not None and existing.config_path.is_file():  # somebody else was faster
@@ -206,9 +237,46 @@ def generate_job(
         wanted = name or free_name(slug(ref.name.replace("@", "-")) + "-tiles", workspace.taken_names())
         folder = JobFolder(workspace.batches / wanted)
         write_plan(folder.path / PLAN_FILE, tiles)
+        if plan is not None:
+            config.save(folder.path / CLASS_PLAN, plan)
+        settings = keep_inputs(folder.path, settings)
         # The checkpoint by its step, so that the rest of a batch is made by the same one when its run has gone on.
-        pinned = settings.model_copy(update={"count": len(tiles), "model": ref.name})
+        pinned = settings.model_copy(update={"count": plan.wanted if plan else len(tiles), "model": ref.name})
         return _job("generate", workspace, folder, pinned, device)
+
+
+def grid_job(workspace: Workspace, settings: GridSettings, name: str = "", device: str = "cpu") -> Job:
+    """A new grid, or the rest of an unfinished one of this name."""
+    existing = _unfinished(workspace, name, workspace.batches)
+    if existing is not None and existing.config_path.is_file():
+        return _of_kind(job_of(workspace, existing), "grid")
+    grid = plan_grid(workspace, settings)
+    with naming(workspace):
+        existing = _unfinished(workspace, name, workspace.batches)
+        if existing is not None and existing.config_path.is_file():  # somebody else was faster
+            return _of_kind(job_of(workspace, existing), "grid")
+        folder = JobFolder(workspace.batches / (name or free_name("grid", workspace.taken_names())))
+        cells = [PlannedTile(one.index, one.prompt, one.negative, one.settings.seed, "") for one in grid.cells]
+        write_plan(folder.path / PLAN_FILE, cells)
+        files.write_json(folder.path / GRID_FILE, grid.model_dump(mode="json", exclude_none=True))
+        return _job("grid", workspace, folder, settings, device)
+
+
+def probe_job(
+    workspace: Workspace, model: str, data: str = "", count: int = 2, name: str = "", device: str = "cpu"
+) -> Job:
+    """Tiles of fixed prompts that tell what a model knows before it is trained, and of each class of a data set."""
+    if not 1 <= count <= MOST_PROBE_TILES:
+        raise UsageError(f"{count} tiles of each prompt cannot be made.", f"Give --count 1 to {MOST_PROBE_TILES}.")
+    lines = [PromptLine(prompt, label="photograph") for prompt in NATURAL]
+    lines += [PromptLine(prompt, label="remote sensing") for prompt in REMOTE_SENSING]
+    if data:
+        classes = open_dataset(workspace, data).classes
+        lines += [PromptLine(f"a satellite image of {readable_class(label)}", label=label) for label in classes]
+    # One prompt after the other, so that another model's tiles of the same prompts have the same seeds.
+    tiles = plan_tiles([line for line in lines for _ in range(count)], 0, GenerateSettings().seed)
+    wanted = name or slug(f"probe-{model.replace('@', '-')}" + (f"-{data}" if data else ""))
+    return generate_job(workspace, GenerateSettings(model=model), tiles, wanted, device)
 
 
 def evaluate_job(workspace: Workspace, settings: EvaluateSettings, device: str = "cpu") -> Job:
@@ -238,12 +306,14 @@ def job_of(workspace: Workspace, folder: JobFolder) -> Job:
     if kind not in SETTINGS:
         raise UsageError(f"{folder.config_path} does not say what kind of work it is for.")
     settings = config.check(values.get("settings", {}), SETTINGS[kind], str(folder.config_path))
-    return Job(kind, workspace, folder, settings, str(values.get("device", "cpu")))
+    return Job(kind, workspace, folder, settings, str(values.get("device", "cpu")), int(values.get("processes", 1)))
 
 
 def take_back(job: Job) -> None:
     """Remove the folder of a job that found its settings unusable before it made anything."""
-    told = (job.folder.config_path, job.folder.journal_path, job.folder.log_path, job.folder.path / PLAN_FILE)
+    plans = [job.folder.path / name for name in (PLAN_FILE, CLASS_PLAN, GRID_FILE)]
+    inputs = (job.folder.path / INPUTS).glob("*")
+    told = (job.folder.config_path, job.folder.journal_path, job.folder.log_path, *plans, *inputs)
     if not [path for path in job.folder.path.rglob("*") if path.is_file() and path not in told]:
         shutil.rmtree(job.folder.path)
 
@@ -253,12 +323,14 @@ def _numbered_job(kind: str, workspace: Workspace, parent: Path, name: str, sett
         return _job(kind, workspace, JobFolder(next_numbered(parent, name)), settings, device)
 
 
-def _job(kind: str, workspace: Workspace, folder: JobFolder, settings: BaseModel, device: str) -> Job:
+def _job(
+    kind: str, workspace: Workspace, folder: JobFolder, settings: BaseModel, device: str, processes: int = 1
+) -> Job:
     folder.path.mkdir(parents=True, exist_ok=True)
     made_with = {"rs-studio": __version__, "python": platform.python_version()}
-    record = _Record(kind=kind, device=device, made_with=made_with, settings=_plain(settings))
+    record = _Record(kind=kind, device=device, processes=processes, made_with=made_with, settings=_plain(settings))
     config.save(folder.config_path, record)
-    return Job(kind, workspace, folder, settings, device)
+    return Job(kind, workspace, folder, settings, device, processes)
 
 
 class _Record(config.Model):
@@ -266,6 +338,7 @@ class _Record(config.Model):
 
     kind: str
     device: str
+    processes: int
     made_with: dict[str, str]
     settings: dict[str, Any]
 
@@ -286,6 +359,12 @@ def _unfinished(workspace: Workspace, name: str, parent: Path) -> JobFolder | No
     if taken.parent != parent or state_of(taken).status == "completed":
         raise _taken(name, taken)
     return JobFolder(taken)
+
+
+def _of_kind(job: Job, kind: str) -> Job:
+    if job.kind != kind:
+        raise _taken(job.folder.path.name, job.folder.path)
+    return job
 
 
 def _check_free_for_import(workspace: Workspace, folder: JobFolder) -> None:

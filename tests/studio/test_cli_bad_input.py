@@ -193,6 +193,9 @@ def test_a_name_that_cannot_be_a_name(name: str, say: Say, ws: Path, tmp_path: P
         (["generate", "--prompts", "demo:hold-out"], "held-out"),
         (["export", "dmeo", "--to", "gallery", "out"], "demo"),
         (["suggest", "--class", "forrest"], "forest"),
+        (["generate", "--plan", "land-cover-338"], "land-cover-388"),
+        (["grid", "--prompt", "x", "--x", "stps=1,2"], "steps"),
+        (["grid", "--prompt", "x", "--x", "model=statrer"], "starter"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
@@ -206,6 +209,7 @@ def test_unknown_names_where_nothing_is_yet_make_no_workspace(say: Say, tmp_path
     for words in (["train", "--recipe", "lroa", "--data", "x"], ["train", "--recipe", "lora", "--data", "x"],
                   ["generate", "--model", "nome", "--prompt", "x"], ["generate", "--prompts", "none.txt"],
                   ["generate", "--plan", "none.toml"], ["generate", "--prompt", "x", "--size", "big"],
+                  ["grid", "--x", "steps=1,2"], ["grid", "--prompt", "x", "--x", "steps=1,0"],
                   ["generate", "--prompt", "x", "--steps", "0"], ["generate", "--prompt", "x", "--sampler", "magic"],
                   ["generate", "--prompt", "x", "--count", "-1"], ["generate", "--prompt", "{a|b"]):  # fmt: skip
         refused(say, tmp_path, tmp_path / "ws", *words)

@@ -14,6 +14,7 @@ from studio.settings import (
     EvaluateSettings,
     ExportSettings,
     GenerateSettings,
+    GridSettings,
     ImportSettings,
     TrainSettings,
 )
@@ -83,6 +84,7 @@ def test_a_job_is_what_its_folder_says(workspace: Workspace) -> None:
     made = [
         requests.train_job(workspace, training(seed=7), "mine"),
         requests.generate_job(workspace, GenerateSettings(batch=3), tiles(workspace), "tiles"),
+        requests.grid_job(workspace, GridSettings(x="steps=1,2", prompt="a river"), "grid"),
         requests.export_job(workspace, ExportSettings(name="demo", to="gallery", target=str(workspace.root / "out"))),
         requests.evaluate_job(workspace, EvaluateSettings(generated="tiles", real="demo")),
         requests.downstream_job(workspace, DownstreamSettings(synthetic="tiles", real="demo")),
@@ -208,7 +210,8 @@ def test_a_count_that_cannot_be_meant_is_refused(count: int, workspace: Workspac
         (PromptSource(prompt="{a|b"), "without its }"),
         (PromptSource(prompts="land-cver"), "land-cover"),
         (PromptSource(prompts="demo:hald-out"), "held-out"),
-        (PromptSource(plan=Path("none.toml")), "There is no settings file"),
+        (PromptSource(plan="none.toml"), "There is no settings file"),
+        (PromptSource(plan="land-cover-388", negative="fog"), "has its own counts and negative prompts"),
     ],
 )
 def test_prompts_that_lead_nowhere_are_told(source: PromptSource, told: str, workspace: Workspace) -> None:
