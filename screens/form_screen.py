@@ -32,9 +32,12 @@ class FormScreen(ModalScreen[None]):
         Binding("ctrl+j,ctrl+enter", "begin", "Start", key_display="^j", priority=True),
         Binding("escape", "close", "Cancel"),
     ]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]
     DEFAULT_CSS = """
     FormScreen .dialog { width: 92; height: 90%; padding: 1 2 0 2; }
     FormScreen #hint { height: auto; max-height: 3; color: $foreground 65%; margin-top: 1; }
+    FormScreen.-low .dialog { height: 100%; padding: 0 1; }
+    FormScreen.-low #hint { max-height: 2; margin-top: 0; }
     FormScreen #faults { height: auto; max-height: 3; color: $error; }
     """
 
@@ -54,15 +57,20 @@ class FormScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = Content(shown(self._title))
-            dialog.border_subtitle = Content("^j Start · tab next · esc cancel")
+            dialog.border_subtitle = Content("^j start · tab next · ↑↓ choices · pgdn next part · esc cancel")
             yield from self.head()
             yield self._form
+            yield from self.foot()
             yield Words(id="hint")
             yield Words(id="faults")
         yield KeyLine()
 
     def head(self) -> Iterable[Widget]:
         """What stands above the fields."""
+        return ()
+
+    def foot(self) -> Iterable[Widget]:
+        """What stands below the fields."""
         return ()
 
     def on_mount(self) -> None:

@@ -30,7 +30,13 @@ from studio.images import read_recipe
 
 # Seconds between two looks at the catalog while tiles come in.
 LOOK_SECONDS = 1.0
-SHOWN_FIRST = ("model", "sampler", "steps", "guidance", "seed", "width_px", "height_px", "label")
+SHOWN_FIRST = (
+    "model", "loras", "sampler", "steps", "guidance", "rescale", "seed", "width_px", "height_px", "precision",
+    "seamless", "window_px", "upscale", "strength", "label",
+)  # fmt: skip
+UNTOLD: dict[str, tuple[Any, ...]] = {
+    "loras": ([],), "rescale": (0,), "seamless": (False,), "window_px": (0,), "upscale": (1,), "strength": (1,),
+}  # fmt: skip
 
 
 class TilesRead(Message):
@@ -51,6 +57,7 @@ class GalleryScreen(StudioScreen):
         Binding("R", "rate", "Rate", tooltip="One to five; then a digit"),
         Binding("r", "reuse", "Reuse prompt", tooltip="To the prompt screen with this tile's recipe"),
         Binding("a", "collect", "Collect", tooltip="Put the marked tiles into a collection"),
+        Binding("v", "batch", "View batch", tooltip="A grid's sheet; what became of a plan, and what was refused"),
         Binding("w", "export", "Write out", tooltip="Export this tile's batch"),
         Binding("y", "copy_path", "Copy path", show=False, tooltip="Copy the tile's path"),
         Binding(
@@ -165,7 +172,7 @@ class GalleryScreen(StudioScreen):
         self.app.push_screen(PictureScreen(message.browser.all, message.place))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("mark", "favourite", "rate", "reuse", "collect", "export", "copy_path"):
+        if action in ("mark", "favourite", "rate", "reuse", "collect", "batch", "export", "copy_path"):
             return True if self._chosen else None
         if action == "compare":
             return True if len(self._marked) > 1 else None
@@ -221,6 +228,9 @@ class GalleryScreen(StudioScreen):
             except StudioError as error:
                 self.studio.tell_error(error)
                 return
+            if sha256 := str(recipe.get("init_sha256") or ""):
+                inputs = self.studio.workspace.batches / tile.batch / "inputs"
+                recipe["init"] = next((str(path) for path in inputs.glob("*.png") if path.stem == sha256), "")
             self.studio.recipe_to_reuse = recipe
             self.app.switch_mode("prompt")
 
@@ -229,6 +239,13 @@ class GalleryScreen(StudioScreen):
 
         paths = self._marked or ([self.tile.path] if self.tile else [])
         ask_for_collection(self.studio, [self.studio.workspace.root / path for path in paths])
+
+    def action_batch(self) -> None:
+        from screens.batch import BatchScreen
+
+        job = next((job for job in self.studio.jobs("batches") if self.tile and job.path.name == self.tile.batch), None)
+        if job is not None:
+            self.app.push_screen(BatchScreen(job))
 
     def action_export(self) -> None:
         from screens.export_form import ask_for_export
@@ -259,11 +276,14 @@ def recipe_lines(tile: CatalogTile, path: Path) -> Content:
     if recipe.get("negative"):
         lines += [Content.assemble(("Negative", "bold $primary")), Content(f"  {shown(recipe['negative'])}")]
     lines.append(Content(""))
-    rows = {"batch": tile.batch, **{key: recipe[key] for key in SHOWN_FIRST if recipe.get(key) not in (None, "")}}
+    told = {key: recipe[key] for key in SHOWN_FIRST if key in recipe and recipe[key] not in UNTOLD.get(key, (None, ""))}
+    rows = {"batch": tile.batch, **told}
+    if recipe.get("init_sha256"):
+        rows["began from"] = "a picture, masked" if recipe.get("mask_sha256") else "a picture"
     rows["file"] = path.name
     if tile.rating:
         rows["rating"] = f"{tile.rating} of 5"
     for key, value in rows.items():
         text = run_facts.said(value) if key != "seed" else str(value)
-        lines.append(Content.assemble((f"{key.replace('_px', ''):<10}", "$foreground 65%"), shown_line(text, 80)))
+        lines.append(Content.assemble((f"{key.replace('_px', ''):<11}", "$foreground 65%"), shown_line(text, 80)))
     return Content("\n").join(lines)

@@ -37,6 +37,7 @@ class HomeScreen(StudioScreen):
         Binding("n", "new_run", "New run", tooltip="Train on a data set"),
         Binding("r", "resume", "Resume", tooltip="Go on with a stopped run where its newest checkpoint is"),
         Binding("i", "import_data", "Import data", tooltip="Bring pictures into the workspace"),
+        Binding("c", "compare", "Compare", tooltip="The runs shown, best first, with the settings that they differ in"),
         Binding("slash", "filter", "Filter", key_display="/", tooltip="Show only runs that match some words"),
         Binding(
             "D",
@@ -178,7 +179,14 @@ class HomeScreen(StudioScreen):
         if action == "resume":
             job = self.job_in_view if self.is_mounted else None
             return True if job and job.state.status in ("stopped", "interrupted", "failed") else None
+        if action == "compare":
+            return True if len(self.studio.jobs("runs")) > 1 else None
         return True
+
+    def action_compare(self) -> None:
+        from screens.compare_runs import CompareRunsScreen
+
+        self.app.push_screen(CompareRunsScreen([job for job in self.studio.jobs("runs") if self._matches(job)]))
 
     def action_resume(self) -> None:
         job = self.job_in_view

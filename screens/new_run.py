@@ -1,4 +1,4 @@
-"""A new training run: a recipe, a data set, a name, and every setting of the recipe."""
+"""A new training run: a recipe, a data set, a name, every setting of the recipe, and what the run would take."""
 
 from __future__ import annotations
 
@@ -6,33 +6,51 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual import on
-from textual.containers import Horizontal
+from textual import events, on, work
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.suggester import SuggestFromList
+from textual.message import Message
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from screens import run_facts
+from screens import run_facts, wording
 from screens.form_screen import FormScreen
+from screens.widgets.form import Choice
 from screens.widgets.words import Words
 from studio.datasets.dataset import finished_datasets
 from studio.display import shown, shown_line
 from studio.errors import StudioError
+from studio.events import Event, Planned, Warned
 from studio.settings import TrainSettings
 
 if TYPE_CHECKING:
     from screens.shell import StudioApp
 
+# Seconds after the last key before the recipe is read, and before the run is estimated.
+REST_SECONDS = 0.3
+
+
+class RunExpected(Message):
+    """A thread has found out what a run would take, and what speaks against it."""
+
+    def __init__(self, settings: TrainSettings, text: Content) -> None:
+        super().__init__()
+        self.settings, self.text = settings, text
+
 
 class NewRunScreen(FormScreen):
-    """The form of a recipe, under the recipe's name and the run's."""
+    """The form of a recipe, under the recipe's name and the run's, above what the engine expects of it."""
 
     DEFAULT_CSS = """
     NewRunScreen .head { height: 1; }
-    NewRunScreen .head > Static { width: 20; color: $primary; text-style: bold; }
+    NewRunScreen .head > Static { width: 27; color: $primary; text-style: bold; }
     NewRunScreen .head > Input { width: 1fr; }
     NewRunScreen #about { height: auto; max-height: 3; color: $foreground 65%; margin-bottom: 1; }
+    NewRunScreen #expected { height: auto; max-height: 9; margin-top: 1; }
+    NewRunScreen #expectation { width: 100%; }
+    NewRunScreen.-low #about { max-height: 1; margin-bottom: 0; }
+    NewRunScreen.-low #expected { max-height: 6; margin-top: 0; }
     """
 
     def __init__(self, app: StudioApp, values: dict[str, Any], recipe: str, recipes: list[str]) -> None:
@@ -48,20 +66,46 @@ class NewRunScreen(FormScreen):
         )
         self._owner, self._recipe, self._recipes = app, recipe, recipes
         self._about = str(values.get("description", ""))
+        self._rests: dict[str, Timer] = {}
+        self._looked_at: TrainSettings | None = None
 
     def head(self) -> Iterable[Widget]:
         with Horizontal(classes="head"):
-            yield Static("Recipe")
-            yield Input(shown(self._recipe), id="recipe", suggester=SuggestFromList(self._recipes))
+            yield Static(Content(f"{'Recipe':<25}↕" if self._recipes else "Recipe"))
+            yield Choice(shown(self._recipe), self._recipes, id="recipe")
         with Horizontal(classes="head"):
             yield Static("Name")
             yield Input(placeholder="empty finds one", id="name")
-        yield Static(Content(shown_line(self._about)), id="about")
+        yield Words(shown_line(self._about), id="about")
+
+    def foot(self) -> Iterable[Widget]:
+        with VerticalScroll(id="expected", can_focus=False):
+            yield Words(id="expectation")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._after_rest("estimate", self._estimate)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if event.widget.id == "recipe" and self._recipes:
+            self.query_one("#hint", Words).say(shown_line(f"Recipes: {', '.join(self._recipes)}.", 400))
+
+    def _after_rest(self, name: str, act: Any) -> None:
+        if name in self._rests:
+            self._rests[name].stop()
+        self._rests[name] = self.set_timer(REST_SECONDS, act)
+
+    # The recipe
+
+    @on(Input.Changed, "#recipe")
+    def _recipe_changed(self, event: Input.Changed) -> None:
+        if event.value.strip() in self._recipes:
+            self._after_rest("recipe", self._load_recipe)
 
     @on(Input.Blurred, "#recipe")
     @on(Input.Submitted, "#recipe")
-    async def _load_recipe(self, event: Input.Blurred | Input.Submitted) -> None:
-        name = event.input.value.strip()
+    async def _load_recipe(self) -> None:
+        name = self.query_one("#recipe", Input).value.strip()
         if not name or name == self._recipe:
             return
         from studio import requests
@@ -69,11 +113,48 @@ class NewRunScreen(FormScreen):
         try:
             settings = requests.load_recipe(self._owner.workspace, name, self._form.values["data"]["name"])
         except StudioError as error:
-            self.tell_fault(f"{error.message} {error.hint}".strip())
+            self.tell_fault(wording.error_text(error))
             return
         self._recipe = name
-        self.query_one("#about", Words).say(Content(shown_line(settings.description)))
+        self.query_one("#about", Words).say(shown_line(settings.description))
         await self._form.fill(settings.model_dump(mode="json"))
+        self._after_rest("estimate", self._estimate)
+
+    # What the run would take
+
+    @on(Input.Changed)
+    def _settings_changed(self) -> None:
+        self._after_rest("estimate", self._estimate)
+
+    def _estimate(self) -> None:
+        settings = self._form.settings
+        if isinstance(settings, TrainSettings) and settings != self._looked_at:
+            self._looked_at = settings
+            self._look(settings, self._owner.session.device)
+
+    @work(thread=True, exclusive=True, group="expected")
+    def _look(self, settings: TrainSettings, device: str) -> None:
+        """Reads data sets and models, so not on the interface's own thread."""
+        from studio import requests
+
+        try:
+            told, said = requests.expected(self._owner.workspace, settings, device)
+        except StudioError as error:
+            text = Content.assemble((shown(f"! {wording.error_text(error)}"), "$error"))
+        else:
+            text = expectation(told, said)
+        self.post_message(RunExpected(settings, text))
+
+    def on_run_expected(self, message: RunExpected) -> None:
+        if message.settings == self._looked_at:
+            self.query_one("#expectation", Words).say(message.text)
+
+    def action_begin(self) -> None:
+        from screens.fetch import with_model
+
+        settings = self._form.check()
+        if isinstance(settings, TrainSettings):
+            with_model(self._owner, settings.base, super().action_begin)
 
     def _start(self, settings: TrainSettings) -> None:
         from studio import requests
@@ -85,6 +166,23 @@ class NewRunScreen(FormScreen):
         app.start(job)
         app.run_in_view = job.folder
         app.call_later(app.switch_mode, "train")
+
+
+def expectation(settings: TrainSettings, said: list[Event]) -> Content:
+    """What a run would take, what speaks against it, and what is known of its recipe."""
+    plan = next((wording.plan_of(event) for event in said if isinstance(event, Planned)), "")
+    lines = [Content.assemble(("▸ ", "$accent"), plan or _not_known(settings))]
+    for event in said:
+        if isinstance(event, Warned):
+            lines.append(Content.assemble((shown_line(f"! {event.message} {event.hint}", 400), "$warning")))
+    if settings.known_problems:
+        known = shown_line(f"Known problems: {settings.known_problems}", 600)
+        lines.append(Content.assemble((known, "$foreground 65%")))
+    return Content("\n").join(lines)
+
+
+def _not_known(settings: TrainSettings) -> str:
+    return f"{wording.count(settings.optimiser.steps, 'step')}; memory and time are not known before it begins"
 
 
 def ask_for_run(app: StudioApp, data: str = "") -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -17,7 +15,9 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from screens import run_facts, wording
+from screens.batch_facts import SHEET
 from screens.frame import StudioScreen
+from screens.prompt_facts import Looked, look_at
 from screens.watching import JobNews, Watched
 from screens.widgets.form import Form
 from screens.widgets.job_table import Column, JobTable
@@ -25,8 +25,11 @@ from screens.widgets.picture_grid import PictureGrid, Tile
 from screens.widgets.words import Words
 from studio.display import shown, shown_line
 from studio.errors import SettingsError, StudioError
+from studio.jobs import Job
 from studio.settings import GenerateSettings
-from studio.workspace import STARTER, Workspace
+
+if TYPE_CHECKING:
+    from studio.requests import PromptSource
 
 # Seconds after the last key before the text is looked at.
 REST_SECONDS = 0.4
@@ -34,17 +37,6 @@ SUGGESTIONS = (Column("suggestion", 56), Column("from"))
 HISTORY = (Column("", 1), Column("batch", 16), Column("tiles", 7, right=True), Column("prompt"))
 ASK = "e to write: a satellite image of a {river|canal} delta with sand banks"
 LEFT_OUT = ("batch", "precision")
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What was found out about a prompt."""
-
-    prompts: int
-    tokens: str
-    is_too_long: bool
-    fault: str
-    suggestions: tuple[tuple[str, str], ...]
 
 
 class PromptLooked(Message):
@@ -63,14 +55,16 @@ class PromptScreen(StudioScreen):
             "ctrl+j,ctrl+enter", "generate", "Generate", key_display="^j", priority=True, tooltip="Make the images"
         ),
         Binding("e", "edit", "Edit", tooltip="Write the prompt; esc leaves the editor"),
-        Binding("ctrl+n", "next_suggestion", "Next", key_display="^n", tooltip="The next suggestion", priority=True),
-        Binding(
-            "ctrl+y", "accept", "Accept", key_display="^y", tooltip="Take the suggestion as the prompt", priority=True
-        ),
-        Binding("ctrl+g", "more", "Others", key_display="^g", tooltip="Other suggestions", priority=True),
+        Binding("x", "stop", "Stop", tooltip="Stop making images; what is made stays"),
+        Binding("p", "plan", "Class plan", tooltip="Make so many tiles of each class, and refuse what is not usable"),
+        Binding("g", "grid", "Grid", tooltip="The prompt in several settings side by side"),
+        Binding("v", "batch", "View batch", tooltip="A grid's sheet; what became of a plan, and what was refused"),
         Binding("b", "keep", "Keep", tooltip="Put the prompt into the prompt book"),
         Binding("f", "full_size", "Full size", show=False, tooltip="The results as large as the screen"),
-        Binding("x", "stop", "Stop", tooltip="Stop making images; what is made stays"),
+        # Their keys are on the frame of the suggestions.
+        Binding("ctrl+n", "next_suggestion", "Next", show=False, tooltip="The next suggestion", priority=True),
+        Binding("ctrl+y", "accept", "Accept", show=False, tooltip="Take the suggestion as the prompt", priority=True),
+        Binding("ctrl+g", "more", "Others", show=False, tooltip="Other suggestions", priority=True),
     ]
 
     def __init__(self) -> None:
@@ -153,23 +147,33 @@ class PromptScreen(StudioScreen):
         job, grid = self.job, self.query_one("#results", PictureGrid)
         if job is None:
             return
-        images = list(job.state.images)[-9:]
-        grid.show([Tile(job.path / one.path, f"seed {one.seed}") for one in images])
+        images, sheet = list(job.state.images)[-9:], job.path / SHEET
+        if not job.is_live and sheet.is_file():
+            grid.show([Tile(sheet, "all cells, labelled; f shows them larger")])
+        else:
+            grid.show([Tile(job.path / one.path, f"seed {one.seed}") for one in images])
         grid.border_title = Content(f"Result · {shown_line(job.path.name, 30)}")
         phase = job.state.phase
         if job.is_live and phase is not None:
-            of = f" {phase.done:,}/{phase.total:,}" if phase.total else ""
-            grid.border_subtitle = Content(f"{shown_line(phase.name, 30)}{of}")
+            grid.border_subtitle = Content(wording.phase_of(phase, 24))
         else:
-            grid.border_subtitle = Content(f"{wording.count(len(job.state.images), 'tile')} · {job.state.status}")
+            refused = f" · {len(job.state.refused):,} refused" if job.state.refused else ""
+            made = wording.count(len(job.state.images), "tile")
+            grid.border_subtitle = Content(f"{made}{refused} · {job.state.status}")
         self.refresh_bindings()
 
     async def _reuse(self, recipe: dict[str, Any]) -> None:
-        """Fill everything from a tile's recipe."""
-        self.query_one("#text", TextArea).text = shown(recipe.get("prompt", ""))
-        self.query_one("#negative", Input).value = shown_line(recipe.get("negative", ""))
+        """Fill everything from a tile's recipe; what it does not name stays as it is."""
+        if "prompt" in recipe:
+            self.query_one("#text", TextArea).text = shown(recipe["prompt"])
+            self.query_one("#negative", Input).value = shown_line(recipe.get("negative", ""))
         known = {name: recipe[name] for name in GenerateSettings.model_fields if name in recipe and name != "count"}
-        await self.query_one(Form).fill({"count": 4, **known})
+        if recipe.get("window_px") and recipe.get("upscale", 1) == 1:
+            known["scene"] = True
+        if not recipe.get("init"):
+            known.pop("strength", None)  # of a picture to begin from, and there is none
+        kept = {} if "prompt" in recipe else self.query_one(Form).values
+        await self.query_one(Form).fill({"count": 4, **kept, **known})
         self._look_soon()
 
     # The prompt as it is written
@@ -242,6 +246,8 @@ class PromptScreen(StudioScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop" and self.is_mounted:
             return True if self.job and self.job.is_live else None
+        if action == "batch" and self.is_mounted:
+            return True if self.job else None
         if action == "full_size" and self.is_mounted:
             return True if self.query_one("#results", PictureGrid).tiles else None
         return True
@@ -288,71 +294,74 @@ class PromptScreen(StudioScreen):
             return
         self.studio.tell("The prompt is in the prompt book.")
 
+    def action_batch(self) -> None:
+        from screens.batch import BatchScreen
+
+        if job := self.job:
+            self.app.push_screen(BatchScreen(job))
+
+    @property
+    def _text(self) -> str:
+        return " ".join(self.query_one("#text", TextArea).text.split())
+
     def action_generate(self) -> None:
+        from screens.fetch import with_model
         from studio import requests
 
-        form = self.query_one(Form)
-        settings = form.check()
-        text = " ".join(self.query_one("#text", TextArea).text.split())
+        settings = self.query_one(Form).check()
         if not isinstance(settings, GenerateSettings):
             return
-        if not text:
+        if not self._text:
             self.studio.tell("e writes one.", "There is no prompt yet", "warning")
             return
+        source = requests.PromptSource(prompt=self._text, negative=self.query_one("#negative", Input).value)
+        with_model(self.studio, settings.model, lambda: self._begin(settings, source, "image"))
+
+    def action_plan(self) -> None:
+        from screens.fetch import with_model
+        from screens.plans import PlanScreen
+        from studio import requests
+
+        settings = self.query_one(Form).check()
+        if not isinstance(settings, GenerateSettings):
+            return
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                source = requests.PromptSource(plan=name)
+                with_model(self.studio, settings.model, lambda: self._begin(settings, source, "tile"))
+
+        self.app.push_screen(PlanScreen(self.studio.workspace, settings), chosen)
+
+    def action_grid(self) -> None:
+        from screens.fetch import with_model
+        from screens.grid_form import ask_for_grid
+
+        settings = self.query_one(Form).check()
+        if isinstance(settings, GenerateSettings):
+            negative = self.query_one("#negative", Input).value
+            ask = (self.studio, settings, self._text, negative, self._follow)
+            with_model(self.studio, settings.model, lambda: ask_for_grid(*ask))
+
+    def _begin(self, settings: GenerateSettings, source: PromptSource, noun: str) -> None:
+        """Make the tiles of a prompt, or of a class plan."""
+        from studio import requests
+
+        workspace = self.studio.workspace
         try:
-            source = requests.PromptSource(prompt=text, negative=self.query_one("#negative", Input).value)
-            tiles = requests.tiles_of(self.studio.workspace, source, settings.count, settings.seed)
-            job = requests.generate_job(self.studio.workspace, settings, tiles, device=self.studio.session.device)
+            plan = requests.plan_of(workspace, source)
+            tiles = requests.tiles_of(workspace, source, 0 if plan else settings.count, settings.seed)
+            name = requests.free_run_name(workspace, source.plan) if source.plan else ""
+            job = requests.generate_job(workspace, settings, tiles, name, self.studio.session.device, plan)
         except SettingsError as error:
-            form.mark(dict(error.faults))
+            self.query_one(Form).mark(dict(error.faults))
         except StudioError as error:
             self.studio.tell_error(error)
         else:
-            self._batch_in_view = job.folder.path.name
-            self.studio.start(job)
-            self.studio.tell(f"Making {wording.count(len(tiles), 'image')} as {job.folder.path.name}.")
+            self._follow(job, wording.count(plan.wanted if plan else len(tiles), noun))
 
-
-def look_at(workspace: Workspace, text: str, model: str, seed: int) -> Looked:
-    """Write out choices, count tokens as the model would, and find suggestions; runs on a thread."""
-    from studio.prompts import choices
-
-    fault, prompts = "", [text]
-    try:
-        prompts = choices.expand(text)
-    except StudioError as error:
-        fault = error.message
-    tokens, is_too_long = _count_tokens(workspace, prompts, model)
-    return Looked(len(prompts), tokens, is_too_long, fault, _suggestions(workspace, text, seed))
-
-
-def _count_tokens(workspace: Workspace, prompts: list[str], model: str) -> tuple[str, bool]:
-    from studio.prompts import tokens
-
-    try:
-        folder = model_folder(workspace, model)
-        most = max((tokens.count(prompt, folder) for prompt in prompts[:64]), key=lambda one: one.used, default=None)
-    except (StudioError, OSError):
-        return "", False
-    return (f"{most.used} / {most.limit} tokens", most.used > most.limit) if most else ("", False)
-
-
-def model_folder(workspace: Workspace, model: str) -> Path:
-    """The folder whose tokenizer a model uses: a run has that of its base."""
-    for _ in range(10):
-        try:
-            run = workspace.run(model.partition("@")[0])
-        except StudioError:
-            break
-        model = run_facts.setting(run, "base")
-    return Path(model) if Path(model).is_dir() else STARTER
-
-
-def _suggestions(workspace: Workspace, text: str, seed: int) -> tuple[tuple[str, str], ...]:
-    from studio.prompts.suggest import suggest
-
-    try:
-        found = suggest(workspace, like=text.strip(), n=6, seed=seed)
-    except StudioError:
-        return ()
-    return tuple((one.text, one.source) for one in found)
+    def _follow(self, job: Job, what: str) -> None:
+        """Start a batch, and show what comes of it."""
+        self._batch_in_view = job.folder.path.name
+        self.studio.start(job)
+        self.studio.tell(f"Making {what} as {job.folder.path.name}.")

@@ -86,8 +86,10 @@ def fate(job: Watched) -> str:
 
 def said(value: Any) -> str:
     """A setting's value in one line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return shown_line(", ".join(map(str, value))) if len(value) < 4 else f"{len(value)} given"
     if isinstance(value, float):
         return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else shown_line(value)
+    return f"{value:,}" if isinstance(value, int) else shown_line(value)

@@ -25,6 +25,7 @@ from studio.control import Request
 from studio.devices import DeviceLoad
 from studio.display import shown, shown_line
 from studio.errors import StudioError
+from studio.events import Warned
 from studio.jobs import Job
 from studio.runs import JobFolder
 from studio.session import Session
@@ -91,6 +92,19 @@ class StudioApp(App[int]):
 
     TITLE = "rs-studio"
     CSS_PATH = "app.tcss"
+    # Here and not in the sheet, so that a dialog's own style stands above it.
+    DEFAULT_CSS = """
+    .dialog {
+        width: 62;
+        max-width: 96%;
+        height: auto;
+        max-height: 96%;
+        border: heavy $border;
+        border-title-color: $primary;
+        background: $surface;
+        padding: 1 2;
+    }
+    """
     DEFAULT_MODE = "home"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "home": _home, "data": _data, "train": _train, "prompt": _prompt, "gallery": _gallery, "evaluate": _evaluate,
@@ -168,6 +182,9 @@ class StudioApp(App[int]):
         for news in message.news:
             if news.has_ended:
                 self._tell_end(news.job)
+            elif warnings := [one for _, one in news.events if isinstance(one, Warned) and news.job.is_live]:
+                # What else is said in one breath, such as advice on a recipe, is in the run's events.
+                self._tell_warning(news.job, warnings[-1])
         screen = self.screen_stack[0]
         if isinstance(screen, StudioScreen):
             screen.show_news(message.news)
@@ -201,6 +218,12 @@ class StudioApp(App[int]):
             self.tell(f"{state.finished.message}\n{state.finished.hint}".strip(), f"{name} failed", "error")
         else:
             self.tell(f"{name} stopped at step {state.step:,}. r on its screen resumes it.", severity="warning")
+
+    def _tell_warning(self, job: Watched, event: Warned) -> None:
+        if not self.journals.has_looked:
+            return  # it was said before the studio was opened
+        name = f"{wording.KIND_VERBS.get(job.state.kind, 'Job')} {wording.title_of(job.state)}"
+        self.tell(f"{event.message}\n{event.hint}".strip(), name, "warning")
 
     def jobs(self, section: str) -> list[Watched]:
         """The jobs of one folder of the workspace, newest name first."""

@@ -11,9 +11,10 @@ from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 
-from screens import run_facts, wording
+from screens import wording
 from screens.frame import StudioScreen
 from screens.home import resume
+from screens.run_words import figures, speed, status, told
 from screens.watching import JobNews, Watched
 from screens.widgets.event_log import EventLog
 from screens.widgets.picture_grid import PictureGrid, Tile
@@ -35,6 +36,7 @@ class TrainScreen(StudioScreen):
         Binding("v", "preview", "Preview", tooltip="Make previews now"),
         Binding("r", "resume", "Resume", tooltip="Go on where the newest checkpoint is"),
         Binding("n", "new_run", "New run", tooltip="Train on a data set"),
+        Binding("c", "checkpoints", "Checkpoints", tooltip="What was measured at each; p promotes one"),
         Binding("e", "edit_copy", "Copy", tooltip="A new run from this one's settings"),
         Binding("left_square_bracket", "series(-1)", "Curve", show=False, tooltip="The curve before"),
         Binding("right_square_bracket", "series(1)", "Curve", key_display="[ ]", tooltip="The next curve"),
@@ -142,7 +144,7 @@ class TrainScreen(StudioScreen):
         for place, name in enumerate(SERIES):
             names += [(name, "bold $primary" if place == self._series else "$foreground 65%"), "   "]
         plot.border_title = Content.assemble(*names[:-1])
-        plot.border_subtitle = Content(figures(job)) if job and job.steps else Content("")
+        plot.border_subtitle = figures(job, SERIES[self._series]) if job and job.steps else Content("")
         plot.show(job, self._series)
 
     # Keys
@@ -153,7 +155,7 @@ class TrainScreen(StudioScreen):
             return True if job and job.is_live else None
         if action == "resume":
             return True if job and job.state.status in ("stopped", "interrupted", "failed") else None
-        if action in ("edit_copy", "log", "zoom", "series"):
+        if action in ("edit_copy", "log", "zoom", "series", "checkpoints"):
             return True if job else None
         return True
 
@@ -197,6 +199,12 @@ class TrainScreen(StudioScreen):
         self._steps_back = max(self._steps_back - by, 0)
         self._show_previews(self.job)
 
+    def action_checkpoints(self) -> None:
+        from screens.checkpoints import CheckpointScreen
+
+        if job := self.job:
+            self.app.push_screen(CheckpointScreen(job.path))
+
     def action_zoom(self) -> None:
         self.toggle_class("-zoomed")
         self.call_after_refresh(self._show_plot)
@@ -231,74 +239,3 @@ class TrainScreen(StudioScreen):
     def action_back(self) -> None:
         self.remove_class("-zoomed")
         self.set_focus(None)
-
-
-def told(job: Watched) -> Content:
-    """What the run was told, under headings, without what is long or empty."""
-    lines: list[Content] = []
-    values = run_facts.settings_of(job.path).get("settings", {})
-    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    groups = {"run": plain, **{key: value for key, value in values.items() if isinstance(value, dict)}}
-    for heading, group in groups.items():
-        rows = [
-            (key, run_facts.said(value)) for key, value in group.items() if key not in ("description", "known_problems")
-        ]
-        rows = [(key, value) for key, value in rows if value]
-        if rows:
-            lines.append(Content.assemble((heading.capitalize(), "bold $primary")))
-        for key, value in rows:
-            name = key.replace("_px", "").replace("_", " ")
-            lines.append(Content.assemble((f"  {shown_line(name, 17):<18}", "$foreground 65%"), shown_line(value, 13)))
-    return Content("\n").join(lines)
-
-
-def status(job: Watched) -> str:
-    state = job.state
-    match state.status:
-        case "running" | "paused":
-            return f"{state.status} on {state.device}: e opens a copy"
-        case "stopped" | "interrupted":
-            return f"{state.status} at {state.step:,}: r resumes"
-        case "failed" if state.finished is not None:
-            return f"failed: {state.finished.message}"
-        case _:
-            return state.status
-
-
-def figures(job: Watched) -> str:
-    """The newest figures of a run, for the lower edge of its plot."""
-    state = job.state
-    text = f"step {state.step:,}   loss {state.losses[-1][1]:.4f}" if state.losses else ""
-    if state.validations:
-        newest, best = state.validations[-1], state.best
-        text += f"   valid {newest.loss:.4f} @ {newest.step:,}"
-        if best is not None and best is not newest:
-            text += f"   best {best.loss:.4f} @ {best.step:,}"
-    return text
-
-
-def speed(job: Watched) -> Content:
-    """Phase, steps and images a second, time spent and left."""
-    state = job.state
-    lines: list[Content] = []
-    if state.phase is not None:
-        phase = state.phase
-        of = f"  {phase.done:,}/{phase.total:,}" if phase.total else ""
-        lines.append(Content.assemble(("▸ ", "$accent"), shown_line(phase.name, 22), of))
-        if phase.total:
-            full, rest = wording.bar(phase.done / phase.total, 30)
-            lines.append(Content.assemble((full, "$primary"), (rest, "$foreground 40%")))
-    done, total = state.step, state.steps
-    if total:
-        full, rest = wording.bar(done / total, 18)
-        lines.append(Content.assemble(f"{done:,}/{total:,} ", (full, "$primary"), (rest, "$foreground 40%")))
-    newest = state.last_step
-    if newest is not None and state.seconds_per_step:
-        rate = 1 / state.seconds_per_step
-        each = newest.images / newest.seconds if newest.seconds else 0.0
-        lines.append(Content(f"{rate:.2f} steps/s   {each:.1f} images/s"))
-        lines.append(Content(f"step {state.seconds_per_step * 1000:,.0f} ms   rate {newest.learning_rate:.1e}"))
-    if state.started_at:
-        left = f"   {wording.time_left(state.seconds_left)}" if state.seconds_left is not None else ""
-        lines.append(Content(f"elapsed {wording.duration(max(state.updated_at - state.started_at, 0))}{left}"))
-    return Content("\n").join(lines)

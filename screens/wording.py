@@ -10,6 +10,8 @@ from studio.events import (
     Finished,
     MetricMeasured,
     Paused,
+    Phase,
+    Planned,
     PreviewSaved,
     Refused,
     Resumed,
@@ -20,7 +22,7 @@ from studio.events import (
 from studio.runs import RunState
 
 KIND_VERBS = {
-    "import": "Import", "train": "Training", "generate": "Generation", "evaluate": "Evaluation",
+    "import": "Import", "train": "Training", "generate": "Generation", "grid": "Grid", "evaluate": "Evaluation",
     "downstream": "Classifier", "export": "Export",
 }  # fmt: skip
 
@@ -73,6 +75,28 @@ def progress(state: RunState) -> tuple[int, int]:
     return state.step, state.steps
 
 
+def phase_of(phase: Phase, width: int = 40) -> str:
+    """Generating tiles 3/8 · step 12/20."""
+    of = f" {phase.done:,}/{phase.total:,}" if phase.total else ""
+    within = f" · step {phase.step:,}/{phase.steps:,}" if phase.steps else ""
+    return f"{shown_line(phase.name, width)}{of}{within}"
+
+
+def plan_of(plan: Planned) -> str:
+    """What a run is expected to take, or was measured to."""
+    at_once = "" if plan.micro_batch == plan.effective_batch else f", {plan.micro_batch:,} at once"
+    share = f" · {plan.trained_parameters:,} of {plan.all_parameters:,} weights" if plan.all_parameters else ""
+    return (
+        f"{plan.steps:,} steps of {count(plan.effective_batch, 'picture')}{at_once} · {plan.epochs:.1f} passes over "
+        f"{plan.pictures:,}{share} · {gigabytes(plan.memory_bytes)} GB · {duration(plan.seconds)} ({plan.source})"
+    )
+
+
+def by_noise(bins: list[float]) -> str:
+    """The parts of a validation loss, from little noise to much."""
+    return " ".join(f"{loss:.3f}" for loss in bins)
+
+
 def title_of(state: RunState) -> str:
     """0007 lora for a run, the folder's name for other jobs."""
     number = state.folder.path.name.partition("-")[0]
@@ -92,7 +116,10 @@ def in_words(event: Event) -> str:
             again = f"resumed from step {event.from_step:,}" if event.from_step else "started"
             return f"{again} on {event.device}"
         case Validated():
-            return f"validation loss {event.loss:.4f} @ {event.step:,}" + ("  best" if event.best else "")
+            best, bins = "  best" if event.best else "", f"  by noise {by_noise(event.bins)}" if event.bins else ""
+            return f"validation loss {event.loss:.4f} @ {event.step:,}{best}{bins}"
+        case Planned():
+            return f"expected: {plan_of(event)}"
         case PreviewSaved():
             return f"preview saved @ {event.step:,}"
         case CheckpointSaved():

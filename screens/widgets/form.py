@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from textual import events, on
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.message import Message
@@ -50,6 +51,8 @@ class Entry:
             return ""
         if isinstance(value, list | tuple):
             return SEPARATOR.join(map(str, value))
+        if isinstance(value, bool):
+            return "true" if value else "false"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def value(self, text: str) -> Any:
@@ -57,15 +60,23 @@ class Entry:
         text = text.strip()
         if self.is_list:
             return [part.strip() for part in text.split(SEPARATOR.strip()) if part.strip()]
-        return None if not text and self.default is None else text
+        if not text and self.default is None:
+            return None
+        # Words are read as numbers where numbers are wanted, but for a choice of a few.
+        return next((one for one in literals(self.annotation) if str(one) == text), text)
 
 
 def choices_of(annotation: Any) -> list[str]:
+    return ["true", "false"] if annotation is bool else [str(one) for one in literals(annotation)]
+
+
+def literals(annotation: Any) -> list[Any]:
+    """The values that are allowed, where only some are."""
     if get_origin(annotation) is Literal:
-        return [str(one) for one in get_args(annotation)]
+        return list(get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType, tuple):
-        return [choice for one in get_args(annotation) for choice in choices_of(one)]
-    return ["true", "false"] if annotation is bool else []
+        return [value for one in get_args(annotation) for value in literals(one)]
+    return []
 
 
 def entries_of(model: type[BaseModel], values: Mapping[str, Any], parents: tuple[str, ...] = ()) -> list[Entry]:
@@ -109,12 +120,33 @@ def empty_means(help: str) -> str:
     return help.partition("mpty takes ")[2].rstrip(".")
 
 
+class Choice(Input):
+    """A place to write where some words are known: up and down go through them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "choose(-1)", "Choice before", show=False),
+        Binding("down", "choose(1)", "Next choice", show=False),
+    ]
+
+    def __init__(self, value: str, choices: Sequence[str], placeholder: str = "", *, id: str | None = None) -> None:
+        known = [shown(choice) for choice in choices]
+        suggester = SuggestFromList(known, case_sensitive=False) if known else None
+        super().__init__(value, placeholder, suggester=suggester, select_on_focus=False, id=id)
+        self._choices = known
+
+    def action_choose(self, by: int) -> None:
+        if self._choices:
+            here = self._choices.index(self.value) if self.value in self._choices else (-1 if by > 0 else 0)
+            self.value = self._choices[(here + by) % len(self._choices)]
+            self.cursor_position = len(self.value)
+
+
 class Field(Horizontal):
     """A label, a place to write, and what is wrong with it."""
 
     DEFAULT_CSS = """
     Field { height: 1; }
-    Field > .label { width: 20; color: $foreground 65%; }
+    Field > .label { width: 27; color: $foreground 65%; }
     Field > Input { width: 1fr; min-width: 14; }
     Field > .fault { width: auto; max-width: 50%; padding: 0 1; color: $error; }
     Field.-wrong > .label { color: $error; text-style: bold; }
@@ -126,14 +158,19 @@ class Field(Horizontal):
         self._value, self._choices = shown(value), choices
 
     def compose(self) -> Any:
-        yield Static(Content(f"  {self.entry.label}"), classes="label")
-        suggester = SuggestFromList(self._choices, case_sensitive=False) if self._choices else None
-        yield Input(self._value, empty_means(self.entry.help), suggester=suggester, select_on_focus=False)
+        sign = "↕" if self._choices and not self.entry.is_list else ""
+        yield Static(Content(f"  {self.entry.label:<23}{sign}"), classes="label")
+        yield Choice(self._value, self._choices if sign else (), empty_means(self.entry.help))
         yield Words(classes="fault")
 
     @property
     def text(self) -> str:
         return self.query_one(Input).value
+
+    @property
+    def part(self) -> tuple[str, ...]:
+        """The headings that the field stands under."""
+        return self.entry.path[:-1]
 
     def mark(self, fault: str) -> None:
         """Say what is wrong, or nothing where the field is right."""
@@ -144,6 +181,10 @@ class Field(Horizontal):
 class Form(VerticalScroll, can_focus=False):
     """The fields of one kind of settings."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pageup", "part(-1)", "Part before", show=False),
+        Binding("pagedown", "part(1)", "Next part", show=False),
+    ]
     DEFAULT_CSS = """
     Form { height: 1fr; }
     Form > .heading { color: $primary; text-style: bold; }
@@ -206,6 +247,14 @@ class Form(VerticalScroll, can_focus=False):
             place[last] = field.entry.value(field.text)
         return merged(self._values, written)
 
+    @property
+    def settings(self) -> BaseModel | None:
+        """What the fields say, if all of them are right."""
+        try:
+            return self._model.model_validate(self.values)
+        except ValidationError:
+            return None
+
     def check(self) -> BaseModel | None:
         """The settings, or None after marking every field that is wrong."""
         try:
@@ -230,6 +279,15 @@ class Form(VerticalScroll, can_focus=False):
         if wrong:
             wrong[0].query_one(Input).focus()
         self.post_message(self.FaultsFound(len(faults)))
+
+    def action_part(self, by: int) -> None:
+        """Go to the first field under the next heading, or under the one before."""
+        fields = list(self.query(Field))
+        firsts = [place for place, one in enumerate(fields) if not place or one.part != fields[place - 1].part]
+        here = next((place for place, one in enumerate(fields) if one.has_focus_within), 0)
+        before, after = [place for place in firsts if place < here], [place for place in firsts if place > here]
+        there = (after[:1] if by > 0 else before[-1:]) or [here]
+        fields[there[0]].query_one(Input).focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         field = event.widget.parent

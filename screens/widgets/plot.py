@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from textual.containers import Container
 
+from screens.run_words import BIN_COLOURS, PROBED
 from screens.widgets.words import Words
 from studio.runs import smoothed
 
 if TYPE_CHECKING:
     from screens.watching import Watched
 
-SERIES = ("Loss", "Learning rate", "Gradient norm", "Images a second")
+SERIES = ("Loss", "Learning rate", "Gradient norm", "Images/s", "By noise", "Probe")
+LACKING = {
+    "By noise": "The validation loss was not taken apart by noise.",
+    "Probe": "Nothing was probed. saving.probe_every tells what a run forgets and how varied its tiles are.",
+}
 
 
 class RunPlot(Container):
@@ -37,7 +42,10 @@ class RunPlot(Container):
     def show(self, job: Watched | None, series: int = 0) -> None:
         self._last = (job, series)
         if job is None or len(job.steps) < 2:
-            self._show_nothing()
+            self._show_nothing(self._empty)
+            return
+        if series >= 4 and not any(_by_noise(job) if series == 4 else _probed(job)):
+            self._show_nothing(LACKING.get(SERIES[series], self._empty))
             return
         if self._plot is None:
             self._mount_plot()
@@ -46,7 +54,8 @@ class RunPlot(Container):
             self.query_one(".nothing").display = False
             self.call_after_refresh(self.call_later, lambda: self.show(*self._last))
         state = job.state
-        drawn = (job.path, series, len(job.steps), job.steps[-1].step, len(state.validations), self._plot.size)
+        measured = (len(state.validations), len(state.metrics))
+        drawn = (job.path, series, len(job.steps), job.steps[-1].step, measured, self._plot.size)
         # A plot has no canvas to draw on before the layout that follows its mounting.
         if drawn == self._drawn or not self._plot.size:
             return
@@ -61,8 +70,9 @@ class RunPlot(Container):
         self.mount(self._plot)
         self.call_after_refresh(self.call_later, lambda: self.show(*self._last))
 
-    def _show_nothing(self) -> None:
+    def _show_nothing(self, sentence: str) -> None:
         self._drawn = ()
+        self.query_one(Words).say(sentence)
         if self._plot is not None:
             self._plot.display = False
         self.query_one(".nothing").display = True
@@ -79,6 +89,11 @@ class RunPlot(Container):
         if series == 3:
             rates = [(one.step, one.images / one.seconds if one.seconds else 0.0) for one in steps]
             return [_line(smoothed(rates, 0.9), "line", strong)]
+        if series >= 4:
+            pairs = _by_noise(job) if series == 4 else _probed(job)
+            colours = [variables[name.removeprefix("$")] for name in BIN_COLOURS]
+            return [_line(one, look, colours[place % len(colours)]) for place, one in enumerate(pairs)
+                    for look in ("line", "points")]  # fmt: skip
         losses = [(one.step, one.loss) for one in steps]
         validations = [(one.step, one.loss) for one in list(job.state.validations)]
         return [
@@ -86,6 +101,19 @@ class RunPlot(Container):
             _line(smoothed(losses), "line", strong),
             _line(validations, "points", points),
         ]
+
+
+def _by_noise(job: Watched) -> list[list[tuple[float, float]]]:
+    """The validation loss in each part of the timesteps, from little noise to much."""
+    looks = [one for one in list(job.state.validations) if one.bins]
+    parts = max((len(one.bins) for one in looks), default=0)
+    return [[(one.step, one.bins[part]) for one in looks if part < len(one.bins)] for part in range(parts)]
+
+
+def _probed(job: Watched) -> list[list[tuple[float, float]]]:
+    """How far tiles and predictions have moved from the base's."""
+    metrics = list(job.state.metrics)
+    return [[(one.step, one.value) for one in metrics if one.name == name and one.step is not None] for name in PROBED]
 
 
 def _line(pairs: Sequence[tuple[float, float]], look: Any, colour: str) -> Any:

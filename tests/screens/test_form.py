@@ -5,7 +5,7 @@ from textual.app import App
 from textual.widgets import Input
 
 from screens.widgets.form import Field, Form, entries_of
-from studio.settings import ImportSettings, TrainSettings
+from studio.settings import GenerateSettings, ImportSettings, TrainSettings
 
 VALUES: dict[str, Any] = TrainSettings().model_dump(mode="json")
 
@@ -62,6 +62,34 @@ async def test_another_method_has_other_fields() -> None:
         settings = app.query_one(Form).check()
         assert isinstance(settings, TrainSettings)
         assert settings.method.name == "full"
+
+
+async def test_up_and_down_go_through_the_words_that_are_allowed() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        place = field(app, "optimiser.schedule").query_one(Input)
+        place.focus()
+        await pilot.press("down")
+        assert place.value == "cosine"
+        await pilot.press("up", "up")
+        assert place.value == "linear"
+
+
+async def test_page_down_goes_to_the_first_field_of_the_next_part() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        field(app, "seed").query_one(Input).focus()
+        await pilot.press("pagedown", "pagedown")
+        assert field(app, "data.name").has_focus_within
+        await pilot.press("pageup")
+        assert field(app, "method.name").has_focus_within
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [("upscale", "4", 4), ("sampler", "unipc", "unipc")])
+def test_a_choice_of_numbers_or_words_is_read_as_what_it_is(name: str, text: str, value: object) -> None:
+    entry = next(one for one in entries_of(GenerateSettings, {}) if one.path == (name,))
+    assert entry.value(text) == value
+    assert text in entry.choices
 
 
 @pytest.mark.parametrize("name", ["source", "format", "classes", "link"])

@@ -1,6 +1,5 @@
 """Data, Prompt, Gallery and Evaluate on small real workspaces, without torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,16 @@ from screens.widgets.browser import Browser
 from screens.widgets.job_table import JobTable
 from screens.widgets.picture_grid import PictureGrid
 from screens.widgets.words import Words
-from studio import config, jobs, requests
+from studio import config, jobs
 from studio.catalog import Catalog
-from studio.control import Control
-from studio.events import Finished, ImageSaved, MetricMeasured, Started, to_record
+from studio.events import Finished, ImageSaved, MetricMeasured, Started
 from studio.images import save_tile
-from studio.jobs import execute
-from studio.settings import EvaluateSettings, ImportSettings
+from studio.settings import EvaluateSettings
 from studio.workspace import Workspace
 from tests.fakes import fake_generation
 from tests.hostile import TERMINAL
 from tests.screens.conftest import SIZES, looked, until
-
-
-def with_demo(workspace: Workspace, pictures: int = 14) -> None:
-    settings = ImportSettings(source=f"demo:{pictures}", name="land-cover", format="demo", hold_out=4)
-    assert execute(requests.import_job(workspace, settings), Control()).outcome == "completed"
+from tests.screens.journals import with_demo, write_journal
 
 
 def with_batch(workspace: Workspace, name: str = "river", tiles: int = 6, prompt: str = "a river") -> Path:
@@ -46,12 +39,6 @@ def with_batch(workspace: Workspace, name: str = "river", tiles: int = 6, prompt
         events.append(ImageSaved(index, f"tiles/{index:06d}.png", 42 + index, sha256, prompt))
     write_journal(folder, [*events, Finished("completed")])
     return folder
-
-
-def write_journal(folder: Path, events: list[Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({**to_record(event), "time": 1e9 + place}) for place, event in enumerate(events)]
-    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -87,7 +74,6 @@ async def test_an_import_form_refuses_what_is_not_there_and_says_so(app: StudioA
 
 async def test_prompts_are_made_into_images_from_the_keyboard(app: StudioApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(jobs.KINDS, "generate", fake_generation)
-    monkeypatch.setattr(requests, "resolve", lambda workspace, name: type("Ref", (), {"name": name}))
     async with app.run_test(size=(120, 36)) as pilot:
         await looked(pilot)
         await pilot.press("4", "e", *"a {wide|dry} river")
@@ -115,7 +101,7 @@ async def test_gallery_marks_compares_rates_and_keeps_favourites(app: StudioApp,
         await looked(pilot)
         await pilot.press("5")
         await until(pilot, lambda: len(app.screen.query_one(Browser).all) == 6)
-        assert "a river" in app.screen.query_one("#recipe", Words).said
+        await until(pilot, lambda: "a river" in app.screen.query_one("#recipe", Words).said)
         await pilot.press("space", "space", "c")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen))
         await pilot.press("escape")

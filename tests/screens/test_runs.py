@@ -1,0 +1,198 @@
+"""What a run would take, what came of it, and which of its checkpoints stands for it; without torch."""
+
+import shutil
+
+import pytest
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Input
+
+from screens.checkpoints import CheckpointScreen
+from screens.compare_runs import CompareRunsScreen, differing
+from screens.new_run import NewRunScreen
+from screens.shell import StudioApp
+from screens.widgets.event_log import EventLog
+from screens.widgets.form import Field
+from screens.widgets.job_table import JobTable
+from screens.widgets.words import Words
+from studio import jobs
+from studio.context import Context, Done
+from studio.events import Phase, Planned, Started, StepDone, Warned
+from studio.models import checkpoints
+from studio.workspace import TEMPLATE, Workspace
+from tests.fakes import fake_run
+from tests.screens.conftest import SIZES, looked, until
+from tests.screens.journals import with_demo, with_run
+
+
+def with_recipes(workspace: Workspace, *names: str) -> None:
+    for name in names:
+        shutil.copy(TEMPLATE / "recipes" / f"{name}.toml", workspace.recipes)
+
+
+def said(app: StudioApp, selector: str) -> str:
+    return app.screen.query_one(selector, Words).said
+
+
+def below(frame: Widget) -> str:
+    """What the lower edge of a frame says."""
+    return Content.from_markup(frame.border_subtitle or "").plain
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_form_says_what_a_run_would_take_and_what_speaks_against_it(
+    app: StudioApp, size: tuple[int, int]
+) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+    async with app.run_test(size=size) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await until(pilot, lambda: "400 steps of 16 pictures" in said(app, "#expectation"))
+        assert "10 pictures are few for a LoRA" in said(app, "#expectation")
+        assert "Known problems: The starter knows" in said(app, "#expectation")
+        batch = next(one for one in app.screen.query(Field) if one.entry.path[-1] == "batch")
+        batch.query_one(Input).value = "8"
+        await until(pilot, lambda: "400 steps of 8 pictures" in said(app, "#expectation"))
+
+
+async def test_going_through_the_recipes_fills_the_form_from_each(app: StudioApp) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora", "remote-diffusion-2024")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await pilot.press("down")
+        await until(pilot, lambda: "Kasodekar" in said(app, "#about"))
+        texts = {".".join(one.entry.path): one.text for one in app.screen.query(Field)}
+        assert (texts["method.name"], texts["optimiser.epochs"]) == ("full", "5")
+        assert "method.rank" not in texts
+        await until(pilot, lambda: "224 px is far below" in said(app, "#expectation"))
+
+
+async def test_a_data_set_that_is_not_there_is_told_before_the_start(app: StudioApp) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        name = next(one for one in app.screen.query(Field) if one.entry.path == ("data", "name"))
+        name.query_one(Input).value = "nothing"
+        await until(pilot, lambda: "nothing" in said(app, "#expectation"))
+        assert list(app.workspace.runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_checkpoint_is_promoted_among_its_measures(app: StudioApp, size: tuple[int, int]) -> None:
+    folder = with_run(app.workspace, "0001-river")
+    async with app.run_test(size=size) as pilot:
+        await looked(pilot)
+        await pilot.press("3", "c")
+        await until(pilot, lambda: isinstance(app.screen, CheckpointScreen) and app.screen.query(JobTable))
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: table.row_count == 2 and "0.400 0.200 0.100 0.050" in said(app, "#by-noise"))
+        cells = [str(cell) for cell in table.get_row("10")]
+        assert cells == ["10", "0.2000", "0.1", "7.5", "best"]
+        await pilot.press("down", "p")
+        await until(pilot, lambda: "0001-river@20 stands for its run" in said(app, "#by-noise"))
+        assert checkpoints.promoted_step(folder) == 20
+        await until(pilot, lambda: str(table.get_row("20")[-1]) == "promoted")
+
+
+async def test_a_broken_checkpoint_is_not_promoted(app: StudioApp) -> None:
+    folder = with_run(app.workspace, "0001-river")
+    (folder / "checkpoints" / "step-000010" / "state.json").write_text("[]")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("3", "c")
+        await until(pilot, lambda: app.screen.query(JobTable) and app.screen.query_one(JobTable).row_count == 2)
+        await pilot.press("enter")
+        await until(pilot, lambda: "no such whole checkpoint" in said(app, "#by-noise"))
+        assert checkpoints.promoted_step(folder) is None
+
+
+async def test_a_checkpoint_goes_to_the_prompt_screen_and_leaves_the_prompt_alone(app: StudioApp) -> None:
+    with_run(app.workspace, "0001-river")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("4", "e", *"a lake", "escape", "3", "c")
+        await until(pilot, lambda: app.screen.query(JobTable) and app.screen.query_one(JobTable).row_count == 2)
+        await pilot.press("g")
+        await until(pilot, lambda: app.current_mode == "prompt")
+        fields = app.screen.query(Field)
+        await until(pilot, lambda: any(one.text == "0001-river@10" for one in app.screen.query(Field)))
+        assert fields
+        assert app.screen.query_one("#text").text == "a lake"  # type: ignore[attr-defined]
+
+
+async def test_curves_by_noise_and_of_what_is_forgotten_have_their_figures_below(app: StudioApp) -> None:
+    with_run(app.workspace, "0001-river")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("3", "left_square_bracket")
+        plot = app.screen.query_one("#plot")
+        await until(pilot, lambda: "forgetting 0.2" in below(plot))
+        assert "diversity 7.5" in below(plot)
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: "little noise  0.4200" in below(plot))
+
+
+async def test_memory_that_ran_out_is_told_on_any_screen_and_kept_in_the_events(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(context: Context) -> Done:
+        context.emit(Started("train", "cpu", 0, 4))
+        context.emit(Planned(4, 1.6, 10, 16, 16, 2.5e9, 90.0, "a guess"))
+        context.emit(Phase("Caching latents", 3, 10))
+        for step in range(1, 4):
+            context.emit(StepDone(step, 0.3, 1e-4, 1.0, 16, 0.1))
+        while not told:  # the studio tells of warnings of live jobs
+            context.emit(Warned("Memory ran out at 16 pictures.", "Going on with 8."))
+            if context.should_stop(3):
+                break
+            context.control.wait(0.05)
+        return Done({"step": 4})
+
+    told: list[str] = []
+    monkeypatch.setitem(jobs.KINDS, "train", train)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        app.start(fake_run(app.workspace))
+        await until(pilot, lambda: any("Going on with 8." in one.message for one in app._notifications))
+        told.append("yes")
+        await pilot.press("3")
+        await until(pilot, lambda: "Memory ran out at 16 pictures." in _log(app))
+        assert "expected: 4 steps of 16 pictures" in _log(app)
+        assert "2.5 GB" in said(app, "#speed")
+
+
+async def test_runs_of_a_sweep_stand_side_by_side_best_first(app: StudioApp) -> None:
+    for number, (loss, rate) in enumerate(((0.3, 1e-4), (0.1, 3e-4), (0.2, 1e-3)), 1):
+        with_run(app.workspace, f"000{number}-sweep-{number}", loss, learning_rate=rate)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, CompareRunsScreen))
+        table = app.screen.query_one(JobTable)
+        assert [str(column.label) for column in table.ordered_columns][2] == "learning rate"
+        rows = [[str(cell) for cell in table.get_row_at(place)] for place in range(3)]
+        assert [row[1] for row in rows] == ["0002 sweep-2", "0003 sweep-3", "0001 sweep-1"]
+        assert rows[0][2:6] == ["3.0e-04", "20", "0.1000", "10"]
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "train" and app.run_in_view is not None)
+        assert app.run_in_view is not None
+        assert app.run_in_view.path.name == "0002-sweep-2"
+
+
+def test_only_settings_that_differ_are_compared() -> None:
+    assert differing([{"seed": 1, "method.rank": 4}, {"seed": 1, "method.name": "full"}]) == [
+        "method.rank",
+        "method.name",
+    ]
+
+
+def _log(app: StudioApp) -> str:
+    return app.screen.query_one(EventLog).query_one(Words).said
