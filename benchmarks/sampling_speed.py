@@ -1,0 +1,181 @@
+"""How much faster is a tile than with the stock pipeline, and how far is it from the stock pipeline's tile?
+
+    python benchmarks/sampling_speed.py --config SD15_FOLDER [--sampler dpm++2m-karras] [--steps 22] [--precision bf16]
+    python benchmarks/sampling_speed.py --model starter --size 64
+
+Of SD15_FOLDER only the settings, tokenizer and scheduler are read; the model measured is a fifth as wide, with random
+weights. With --model an existing one is measured: starter, or a folder in diffusers layout.
+
+Prints as JSON: CPU seconds for one tile of StableDiffusionPipeline with PNDM, 50 steps, fp32, and of ours, medians of
+interleaved rounds on one thread; and how far ours, and PNDM with half the steps, are from PNDM with 50 over the same
+noise: mean and worst pixel (of 255), and distance in the shipped scene network's features over that between two seeds.
+A flow network is compared as the diffusion that it is too (PNDM knows no flow), on Stable Diffusion's noise levels.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline
+from narrow_model import save_model
+
+from studio.generation.guidance import epsilon_of_flow
+from studio.generation.making import TileMaker
+from studio.generation.plans import PlannedTile
+from studio.generation.provenance import Sampling
+from studio.measures.features import open_network
+from studio.models.load import DTYPES, Conditioning, DiffusionModel, load_model
+from studio.models.registry import ModelRef
+from studio.workspace import STARTER
+
+SUBJECTS = (
+    "farmland",
+    "a river",
+    "a dense residential area",
+    "a forest",
+    "an airport",
+    "a beach",
+    "a desert",
+    "a port",
+)
+VIEWS = ("a satellite image of {}", "an aerial view of {}", "{} seen from above", "many trees near {}")
+PROMPTS = [view.format(subject) for view in VIEWS for subject in SUBJECTS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, help="a Stable Diffusion 1.5 folder of settings and tokenizer")
+    parser.add_argument("--model", default="", help="starter, or a folder in diffusers layout")
+    parser.add_argument("--size", type=int, default=256, help="side of a tile in pixels (256)")
+    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--sampler", default="dpm++2m-karras")
+    parser.add_argument("--steps", type=int, default=22)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=32, help="prompts whose tiles are compared (32)")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if not args.config and not args.model:
+        parser.error("--config or --model is needed")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = STARTER if args.model == "starter" else Path(args.model)
+        if not args.model:
+            folder = save_model(args.config, Path(scratch))
+        print(json.dumps({"speed": speed(folder, args), "distance": distance(folder, args)}, indent=2))
+
+
+def speed(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds for one tile, theirs and ours in turn."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    if load_model(ModelRef("measured", folder), "cpu").objective != "flow":  # PNDM knows no flow
+        pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.to(args.device)
+    ours = maker(folder, args.precision, args.device)
+
+    def theirs() -> None:
+        pipeline(PROMPTS[0], num_inference_steps=50, guidance_scale=args.guidance, height=args.size, width=args.size)
+
+    def mine() -> None:
+        ours.make([tile(0)], sampling(args, args.sampler, args.steps, args.precision))
+
+    seconds: dict[str, list[float]] = {"stock": [], "ours": []}
+    mine()  # what a process pays once: threads, kernels, the prompt's embedding
+    for _ in range(args.rounds):
+        seconds["stock"].append(cpu_seconds(theirs))
+        seconds["ours"].append(cpu_seconds(mine))
+    stock, own = (statistics.median(seconds[side]) for side in ("stock", "ours"))
+    setting = f"{args.sampler}, {args.steps} steps, {args.precision}"
+    return {
+        "stock": f"{type(pipeline.scheduler).__name__}, 50 steps, fp32",
+        "ours": setting,
+        "cpu_seconds_stock": round(stock, 3),
+        "cpu_seconds_ours": round(own, 3),
+        "times_faster": round(stock / own, 2),
+        "rounds": {side: [round(value, 3) for value in values] for side, values in seconds.items()},
+    }
+
+
+def distance(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """How far from 50 steps of PNDM the same noise leads."""
+    count = min(args.prompts, len(PROMPTS))
+    exact = maker(folder, "fp32", args.device, as_diffusion=True)
+    fast = maker(folder, args.precision, args.device, as_diffusion=True)
+    of_50, of_25, other = (
+        np.concatenate([exact.make([tile(n, seed)], sampling(args, "pndm", steps, "fp32")) for n in range(count)])
+        for steps, seed in ((50, 0), (25, 0), (25, 1))
+    )
+    own = np.concatenate(
+        [fast.make([tile(n)], sampling(args, args.sampler, args.steps, args.precision)) for n in range(count)]
+    )
+    network = open_network("scenes", args.device)
+    features = {
+        name: network(pixels) for name, pixels in (("50", of_50), ("25", of_25), ("own", own), ("other", other))
+    }
+    scale = float(np.linalg.norm(features["50"] - features["other"], axis=1).mean())
+
+    def facts(pixels: np.ndarray, name: str) -> dict[str, float]:
+        off = np.abs(pixels.astype(int) - of_50)
+        far = np.linalg.norm(features[name] - features["50"], axis=1) / scale
+        worst = int(off.max())
+        return {
+            "mean_pixel": round(float(off.mean()), 3),
+            "worst_pixel": worst,
+            "mean_features": round(float(far.mean()), 4),
+            "worst_features": round(float(far.max()), 4),
+        }
+
+    return {"prompts": count, "pndm_25": facts(of_25, "25"), "ours": facts(own, "own")}
+
+
+class AsDiffusion(DiffusionModel):
+    """A flow network that answers as an epsilon network would."""
+
+    def predict(
+        self, latents: torch.Tensor, times: Any, text: Conditioning, frames: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        levels = DDIMScheduler.from_config(self.scheduler).alphas_cumprod.numpy()
+        ratios = np.log((1 - levels) / levels) / 2
+        ratio = float(np.exp(np.interp(float(times), np.arange(len(ratios)), ratios)))
+
+        def velocity(straight: torch.Tensor, time: float) -> torch.Tensor:
+            return super(AsDiffusion, self).predict(straight.to(self.unet.dtype), time, text, frames).float()
+
+        return epsilon_of_flow(velocity, latents.float(), ratio)
+
+
+def maker(folder: Path, precision: str, device: str, as_diffusion: bool = False) -> TileMaker:
+    model = load_model(ModelRef("measured", folder), device, DTYPES[precision])
+    if as_diffusion and model.objective == "flow":
+        levels = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+        scheduler = {**levels, "num_train_timesteps": 1000, "clip_sample": False, "set_alpha_to_one": False}
+        parts = {one.name: getattr(model, one.name) for one in fields(model)}
+        model = AsDiffusion(**parts | {"scheduler": scheduler | {"skip_prk_steps": True}, "objective": "epsilon"})
+    return TileMaker(model, folder, 1, lambda event: None)
+
+
+def tile(index: int, seed: int = 0) -> PlannedTile:
+    return PlannedTile(index, PROMPTS[index], "", 1000 * seed + index, "")
+
+
+def sampling(args: argparse.Namespace, sampler: str, steps: int, precision: str) -> Sampling:
+    return Sampling(sampler, steps, args.guidance, args.size, args.size, precision)
+
+
+def cpu_seconds(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()
