@@ -22,14 +22,14 @@ def check_folder(name: str, folder: Path) -> None:
     if not kind.startswith(families.PIPELINES):
         raise UsageError(f"{name} is a {kind}; models of Stable Diffusion 1, 2 and XL can be used.")
     needed = families.needed_files("text_encoder_2" in index or "XL" in kind)
+    for one in needed:
+        if one.endswith("/config.json") and (folder / one).is_file():
+            for path in weights_files((folder / one).parent):
+                check_safetensors(path)
     missing = [one for one in needed if not (folder / one).is_file()]
     missing += [one for one in families.tokenizers(needed) if not _has_tokenizer(folder / one)]
     if missing:
         raise UsageError(f"{name} is incomplete: it has no {', '.join(missing)}.", "Download or save it again.")
-    for one in needed:
-        if one.endswith("/config.json"):
-            for path in weights_files((folder / one).parent):
-                check_safetensors(path)
     families.check_shapes(name, read_settings(folder / "unet/config.json"), read_settings(folder / "vae/config.json"))
 
 

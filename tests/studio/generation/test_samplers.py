@@ -163,7 +163,9 @@ class Knowing:
     def __init__(self) -> None:
         self.given: list[tuple[torch.Tensor, float]] = []
 
-    def __call__(self, latents: torch.Tensor, time: Any, encoder_hidden_states: torch.Tensor) -> SimpleNamespace:
+    def __call__(
+        self, latents: torch.Tensor, time: Any, encoder_hidden_states: torch.Tensor, added_cond_kwargs: None
+    ) -> SimpleNamespace:
         sigma = float(time) / 1000
         self.given.append((latents, sigma))
         target = encoder_hidden_states.mean(dim=(1, 2)).view(-1, 1, 1, 1)

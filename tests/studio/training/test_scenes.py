@@ -31,13 +31,13 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_it_learns_to_name_what_it_is_shown(workspace: Workspace) -> None:
-    told = settings("starter", SCENES, 40, batch=12, learning_rate=5e-3, measure_every=20, validate_every=20)
+    told = settings("starter", SCENES, 40, batch=12, learning_rate=5e-3, measure_every=20, validation_images=6)
     finished, events, run = train(workspace, told, "named")
     losses = [event.loss for event in events if isinstance(event, StepDone)]
     assert finished.outcome == "completed"
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     shares = [event for event in events if isinstance(event, MetricMeasured)]
-    assert [event.step for event in shares] == [20, 40]
+    assert shares[-1].step == 40
     assert all(0 <= event.value <= 1 and event.n_real == 6 for event in shares)
     assert (newest(run) / "scenes" / "model.safetensors").is_file()
 
