@@ -19,6 +19,7 @@ from studio.models.weights import variant_of
 
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DECODED_AT_ONCE = 8
 PREDICTION_TYPES = {objective: prediction for prediction, objective in _PREDICTIONS.items()}
 
 
@@ -144,7 +145,9 @@ class DiffusionModel:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (n, 3, height, width) uint8 of scaled latents."""
-        pictures = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample.float()
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        at_once = _DECODED_AT_ONCE if self.device.type != "cpu" else 1  # of which the activations fit into its cache
+        pictures = torch.cat([self.vae.decode(some).sample.float() for some in latents.split(at_once)])
         if self.normalisation is None:
             shares = pictures / 2 + 0.5
         else:
@@ -158,8 +161,8 @@ def load_model(ref: ModelRef, device: str, dtype: torch.dtype = torch.float32) -
     """Every part of a model, frozen, in evaluation mode; what LoRA runs and files hold is added to the weights.
 
     Args:
-        dtype: the number format of the weights. The autoencoder of Stable Diffusion XL keeps float32 where its
-            settings say that it needs it (force_upcast).
+        dtype: the number format of the weights, but for the autoencoder's, which stay float32: it works once for a
+            tile, bfloat16 has no more digits than a pixel, and that of Stable Diffusion XL overflows in float16.
 
     Raises:
         UsageError: the model predicts something that is not known here, or a LoRA does not fit it.
@@ -190,8 +193,7 @@ def load_model(ref: ModelRef, device: str, dtype: torch.dtype = torch.float32) -
     for extra in ref.extra:
         lay_over(model.parts, extra.path, extra.strength)
     for name, part in model.parts.items():
-        keeps = name == "vae" and model.text_encoder_2 is not None and part.config.force_upcast
-        part.requires_grad_(False).eval().to(device=device, dtype=torch.float32 if keeps else dtype)
+        part.requires_grad_(False).eval().to(device=device, dtype=torch.float32 if name == "vae" else dtype)
     use_fast_attention(model.unet)
     return model
 
