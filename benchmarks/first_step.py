@@ -3,8 +3,8 @@
     python benchmarks/first_step.py --config SD15 --lora train_text_to_image_lora.py [--steps 16]
 
 The model and tiles of training_speed.py. Each side starts twice in each round: once with nothing prepared (the script
-makes its copy of the data set, the studio its caches for a run of `--steps` steps), then with what that start left.
-Prints medians of seconds by the clock and of CPU-seconds, as JSON.
+makes its copy of the data set; the studio encodes what the first step draws), then with what that start left. Prints
+medians of seconds by the clock and of CPU-seconds, as JSON.
 """
 
 import argparse

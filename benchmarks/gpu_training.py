@@ -62,8 +62,7 @@ def unet_flops(config: Path, size_px: int) -> float:
 
 def after_warm_up(noted: dict[str, Any], pictures: int) -> float:
     """Pictures in a second, without the first steps, in which kernels are chosen and loaded."""
-    steps = [stamp for stamp in noted["stamps"] if stamp["what"] == "step"][_WARM_UP:]
-    return 1 / step_seconds({"stamps": steps}, "clock", pictures)
+    return 1 / step_seconds(noted, "clock", pictures, _WARM_UP)
 
 
 def speed(bench: Bench, config: Path, scripts: dict[str, Path | None], rate: float) -> Iterator[dict[str, Any]]:
@@ -91,11 +90,10 @@ def paper(bench: Bench) -> dict[str, Any]:
     """The time of a whole fine-tune, its steps really done, and what its caches would take."""
     steps = -(-PAPER_PICTURES * PAPER_EPOCHS // EFFECTIVE)
     noted = bench.run_own(Shape("full", steps, PAPER_SIZE_PX, EFFECTIVE))
-    stamps = [stamp for stamp in noted["stamps"] if stamp["what"] == "step"]
     each = cache_seconds(noted, "clock").get("Encoding pictures", 0.0)
     return {
         "paper": f"{steps} steps of {EFFECTIVE} at {PAPER_SIZE_PX} px",
-        "seconds_of_steps": stamps[-1]["clock"] - stamps[0]["clock"],
+        "seconds_of_steps": step_seconds(noted, "clock", 1) * steps,
         "seconds_of_caches_upright": each * PAPER_PICTURES,
     }
 

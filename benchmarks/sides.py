@@ -3,6 +3,8 @@
 import json
 import shutil
 import statistics
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,33 +134,37 @@ def set_up(
     return bench
 
 
-def step_seconds(noted: dict[str, Any], unit: str, pictures: int) -> float:
-    """Seconds for one picture, the first step and all before it left out.
+def step_seconds(noted: dict[str, Any], unit: str, pictures: int, warm_up: int = 1) -> float:
+    """Seconds for one picture, without the first steps, all before them, and what was cached between steps.
 
     Args:
         unit: cpu, or clock.
         pictures: of one step.
+        warm_up: steps left out.
     """
-    steps = [stamp for stamp in noted["stamps"] if stamp["what"] == "step"]
-    return float(steps[-1][unit] - steps[0][unit]) / ((len(steps) - 1) * pictures)
+    steps = [stamp for stamp in noted["stamps"] if stamp["what"] == "step"][warm_up - 1 :]
+    began, ended = steps[0][unit], steps[-1][unit]
+    caching = sum(end - start for _, start, end, _ in phases(noted, unit) if start >= began)
+    return float(ended - began - caching) / ((len(steps) - 1) * pictures)
 
 
 def cache_seconds(noted: dict[str, Any], unit: str) -> dict[str, float]:
-    """Seconds for one of each thing that the studio did ahead of the first step, by the name of the phase."""
-    costs = {}
-    for name in {stamp["name"] for stamp in noted["stamps"] if stamp["what"] == "phase"}:
-        spent = made = 0.0
-        began = 0.0
-        for stamp in noted["stamps"]:
-            if stamp.get("name") != name:
-                continue
-            if stamp["done"] == 0:
-                began = stamp[unit]
-            elif stamp["done"] == stamp["total"]:
-                spent, made = spent + stamp[unit] - began, made + stamp["total"]
-        if made:
-            costs[name] = spent / made
-    return costs
+    """Seconds for one of each thing that the studio kept in its caches, by the name of the phase."""
+    spent, made = defaultdict[str, float](float), defaultdict[str, int](int)
+    for name, start, end, total in phases(noted, unit):
+        spent[name] += end - start
+        made[name] += total
+    return {name: spent[name] / made[name] for name in made}
+
+
+def phases(noted: dict[str, Any], unit: str) -> Iterator[tuple[str, float, float, int]]:
+    """Name, begin and end of each phase that was done, and how many things it was of."""
+    began = dict[str, float]()
+    for stamp in noted["stamps"]:
+        if stamp["what"] == "phase" and stamp["done"] == 0:
+            began[stamp["name"]] = stamp[unit]
+        elif stamp["what"] == "phase" and stamp["done"] == stamp["total"]:
+            yield stamp["name"], began[stamp["name"]], stamp[unit], stamp["total"]
 
 
 def spread(values: list[float]) -> dict[str, float | list[float]]:

@@ -40,6 +40,9 @@ class Autoencoding:
         """Nothing is cached: reading a picture costs far less than decoding a latent."""
         return True
 
+    def encode(self, steps: range) -> bool:
+        return True
+
     def loss(self, step: int, rows: range) -> Tensor:
         """Absolute error of pictures and of their differences from pixel to pixel, which keeps edges."""
         orientations = self.settings.data.orientations
@@ -53,7 +56,7 @@ class Autoencoding:
             0.0,
         )[rows.start : rows.stop]
         pictures = self.training.tensor([(one.picture, D4.index(orientations[one.orientation])) for one in drawn])
-        return self._error(pictures.to(self.vae.device)) * len(rows)
+        return self._error(pictures.to(self.vae.device))
 
     @torch.no_grad()
     def validation_loss(self) -> float:

@@ -43,6 +43,10 @@ class LatentCache:
     def entry_bytes(self) -> int:
         return int(self._moments[0, 0].nbytes)
 
+    def filled(self, orientations: Sequence[int]) -> int:
+        """Entries in some orientations that are there."""
+        return int(np.count_nonzero(self._filled[:, list(orientations)]))
+
     def missing(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """The batches in which entries are encoded, as far as any of theirs is not there yet.
 
@@ -80,7 +84,10 @@ class LatentCache:
 
     def moments(self, entries: Sequence[Entry]) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (n, channels, height, width) float32."""
-        both = torch.from_numpy(self._moments[tuple(zip(*entries, strict=True))].astype(np.float32))
+        places = tuple(zip(*entries, strict=True))
+        if not self._filled[places].all():
+            raise RuntimeError("The latent cache was read before it was filled.")
+        both = torch.from_numpy(self._moments[places].astype(np.float32))
         mean, log_variance = both.chunk(2, dim=1)
         return mean, log_variance
 

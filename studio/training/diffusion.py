@@ -17,8 +17,6 @@ from studio.models.small import save_part, save_pipeline
 from studio.settings import D4, LoraMethod, ScratchMethod, TrainSettings
 from studio.training.adapters import text_encoders, write_lora
 from studio.training.batches import (
-    CLASS_CAPTION,
-    NO_CAPTION,
     Draw,
     draws,
     dropout_seed,
@@ -41,8 +39,6 @@ from studio.training.pictures import Pictures, is_quarter_turn
 from studio.training.previews import save_previews
 
 _VALIDATION_BATCH = 16
-_ALL_IS_DRAWN = 4
-"""Runs that draw every picture in every orientation so often, on average, are taken to draw all of them."""
 
 
 @dataclass
@@ -64,6 +60,7 @@ class Diffusion:
         self.alphas = alphas_cumprod(self.model.scheduler)
         self.objective = self.model.objective
         self.precision = DTYPES[self.settings.optimiser.precision]
+        self._scaling = float(self.model.vae.config.scaling_factor)
         self._buckets = members(self.training.shapes) if self.training.shapes else []
         # Models of SDXL's kind are told how large a picture was and where it was cropped.
         self._is_told_frames = self.model.unet.config.addition_embed_type == "text_time"
@@ -93,21 +90,32 @@ class Diffusion:
         return [Draw(one.picture, allowed[one.orientation], one.caption) for one in chosen]
 
     def prepare(self) -> bool:
-        """Encode the pictures and captions that the run will draw; False if asked to stop meanwhile."""
+        """Look for pixels without data, and encode what is measured on; False if asked to stop meanwhile.
+
+        Raises:
+            UsageError: the disk has too little room for all that the run will encode.
+        """
         self._warn_of_directions()
-        entries, captions = self._planned()
+        orientations = [D4.index(one) for one in self.settings.data.orientations]
+        self.encodings.check_room(self.training, self.settings.optimiser.steps * self.effective_batch, orientations)
         whole = [(index, 0) for index in range(len(self.measured))]
         encodings = self.encodings
         return (
             encodings.fill_masks(self.training)
             and encodings.fill_masks(self.measured)
-            and encodings.fill_latents(self.training, entries)
             and encodings.fill_latents(self.measured, whole)
-            and encodings.fill_texts(captions | set(self._measured_captions()))
+            and encodings.fill_texts(self._measured_captions())
         )
 
+    def encode(self, steps: range) -> bool:
+        """Encode the pictures and captions that some steps draw; False if asked to stop meanwhile."""
+        drawn = [draw for step in steps for draw in self.draws(step)]
+        entries = {(draw.picture, draw.orientation) for draw in drawn}
+        captions = {self.training.caption(draw) for draw in drawn}
+        return self.encodings.fill_latents(self.training, entries) and self.encodings.fill_texts(captions)
+
     def loss(self, step: int, rows: range) -> Tensor:
-        """Sum of the squared errors, each a mean over the latent, of some rows of a step."""
+        """Mean squared error of some rows of a step, each over the cells of its latent that hold data."""
         some = slice(rows.start, rows.stop, rows.step)
         every = self.draws(step)
         chosen = every[some]
@@ -116,7 +124,7 @@ class Diffusion:
         # Drawn for the whole step, so that a row's noise does not depend on those beside it in memory.
         generator = noise_generator(self.settings.seed, step)
         shape = (len(every), *mean.shape[1:])
-        latents = sample(mean, log_variance, torch.randn(shape, generator=generator)[some])
+        latents = sample(mean, log_variance, torch.randn(shape, generator=generator)[some]) * self._scaling
         noise = torch.randn(shape, generator=generator)[some]
         times = draw_timesteps(self.objective, len(every), generator)[some]
         optimiser = self.settings.optimiser
@@ -126,10 +134,14 @@ class Diffusion:
         captions = [self.training.caption(draw) for draw in chosen]
         with self._leaving_out(step, rows.start):
             errors = self._errors(self.training, entries, captions, latents, noise, times)
+        share = self._share(self.training, entries)
+        if not optimiser.min_snr_gamma and share is None:
+            return errors.mean()  # one sum, as diffusers takes it: other orders differ in the last bit
+        of_rows = row_means(errors, share)
         if optimiser.min_snr_gamma:
             weights = min_snr_weights(self.objective, times, self.alphas, optimiser.min_snr_gamma)
-            errors = errors * self._sent(weights)
-        return errors.sum()
+            of_rows = of_rows * self._sent(weights)
+        return of_rows.mean()
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -150,8 +162,10 @@ class Diffusion:
                     some = slice(start, start + _VALIDATION_BATCH)
                     entries = [(int(one), 0) for one in group[some]]
                     said = [captions[index] for index, _ in entries]
-                    errors = self._errors(self.measured, entries, said, mean[some], noise[some], times[group[some]])
-                    losses[group[some]] = errors.double().cpu()
+                    latents = mean[some] * self._scaling
+                    errors = self._errors(self.measured, entries, said, latents, noise[some], times[group[some]])
+                    of_rows = row_means(errors, self._share(self.measured, entries))
+                    losses[group[some]] = of_rows.double().cpu()
         self.bins = loss_by_time(losses, times)
         return float(losses.mean())
 
@@ -192,20 +206,18 @@ class Diffusion:
         noise: Tensor,
         times: Tensor,
     ) -> Tensor:
-        """Mean squared error (n,) of each latent, over the cells that hold data."""
+        """Squared errors (n, channels, height, width) of what is predicted for latents as the UNet sees them."""
         inputs, steps, target = noised(self.objective, latents, noise, times, self.alphas)
         frames = self._sent(pictures.frames(entries)) if self._is_told_frames else None
         device = self.model.device
         with torch.autocast(device.type, self.precision, enabled=self.precision != torch.float32):
             text = self.encodings.text(captions)
             predicted = self.model.predict(self._sent(inputs), self._sent(steps), text, frames)
-        errors = (predicted.float() - self._sent(target)).pow(2)
+        return (predicted.float() - self._sent(target)).pow(2)
+
+    def _share(self, pictures: Pictures, entries: Sequence[Entry]) -> Tensor | None:
         share = self.encodings.masks(pictures, entries)
-        if share is None:
-            return errors.mean(dim=(1, 2, 3))
-        share = self._sent(share)
-        # Of a picture without any data nothing can be learnt.
-        return (errors.mean(dim=1, keepdim=True) * share).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3)).clamp(min=1e-6)
+        return None if share is None else self._sent(share)
 
     def _sent(self, tensor: Tensor) -> Tensor:
         """On the model's device, without waiting for what the device is doing."""
@@ -236,20 +248,6 @@ class Diffusion:
             for part in learning:
                 part.train()
 
-    def _planned(self) -> tuple[set[Entry], set[str]]:
-        """The (picture, orientation) entries and the captions that the steps draw; of a long run all there are."""
-        data, steps = self.settings.data, self.settings.optimiser.steps
-        count = len(self.training) * len(data.orientations)
-        if steps * self.effective_batch >= _ALL_IS_DRAWN * count:
-            kinds = [NO_CAPTION, CLASS_CAPTION] if data.class_captions else [NO_CAPTION]
-            orientations = [D4.index(one) for one in data.orientations]
-            entries = {(index, one) for index in range(len(self.training)) for one in orientations}
-            captions = [range(many) for many in self.training.caption_counts]
-            every = (Draw(index, 0, one) for index, some in enumerate(captions) for one in (*kinds, *some))
-            return entries, {self.training.caption(draw) for draw in every}
-        plan = [draw for step in range(steps) for draw in self.draws(step)]
-        return {(draw.picture, draw.orientation) for draw in plan}, {self.training.caption(draw) for draw in plan}
-
     def _measured_captions(self) -> list[str]:
         return [picture.captions[0] if picture.captions else "" for picture in self.measured.pictures]
 
@@ -266,3 +264,11 @@ class Diffusion:
                     "Train upright with --set 'orientations=[\"identity\"]', or change those captions.",
                 )
             )
+
+
+def row_means(errors: Tensor, share: Tensor | None) -> Tensor:
+    """Mean error (n,) of each row of (n, channels, height, width), over the share (n, 1, height, width) with data."""
+    if share is None:
+        return errors.mean(dim=(1, 2, 3))
+    # Of a picture without any data nothing can be learnt.
+    return (errors.mean(dim=1, keepdim=True) * share).sum(dim=(1, 2, 3)) / share.sum(dim=(1, 2, 3)).clamp(min=1e-6)

@@ -44,6 +44,9 @@ class SceneNaming:
         """Nothing is cached on disk: pictures of this size fit in memory."""
         return True
 
+    def encode(self, steps: range) -> bool:
+        return True
+
     def loss(self, step: int, rows: range) -> Tensor:
         """Cross-entropy with smoothed labels over turned, cropped and tinted pictures."""
         chosen = self.draws(step)[rows.start : rows.stop]
@@ -53,7 +56,7 @@ class SceneNaming:
         labels = self._labels(self.training, [draw.picture for draw in chosen])
         scores = self._scores(pictures)
         smoothing = self.method.label_smoothing
-        error: Tensor = functional.cross_entropy(scores, labels, label_smoothing=smoothing, reduction="sum")
+        error: Tensor = functional.cross_entropy(scores, labels, label_smoothing=smoothing)
         return error
 
     @torch.no_grad()

@@ -1,9 +1,10 @@
 """The training loop: the same for every method, read from top to bottom."""
 
-import math
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,8 +15,7 @@ from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
 from studio.devices import cpu_threads
 from studio.errors import StudioError
-from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone, Warned
-from studio.memory import free_memory, is_out_of_memory
+from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone
 from studio.models import checkpoints
 from studio.settings import AutoencoderMethod, ScenesMethod, ScratchMethod, TextMethod, TrainSettings
 from studio.training import optimisers
@@ -24,6 +24,7 @@ from studio.training.looking import Looks, with_average
 from studio.training.planning import before, micro_batch_for
 from studio.training.processes import Team
 from studio.training.ranking import Ranking
+from studio.training.stepping import Stepping, portion
 
 ALONE = Team()
 
@@ -37,9 +38,16 @@ class Task(Protocol):
     bins: list[float]
     """The last validation loss by timestep, from little noise to much; empty where there are no timesteps."""
 
-    def prepare(self) -> bool: ...
+    def prepare(self) -> bool:
+        """Make ready what is needed before any step; False if asked to stop meanwhile."""
+        ...
+
+    def encode(self, steps: range) -> bool:
+        """Make ready what some steps draw, as far as it is not; False if asked to stop meanwhile."""
+        ...
+
     def loss(self, step: int, rows: range) -> Tensor:
-        """Sum of the errors of some rows of a step's effective batch, whichever rows go together."""
+        """Mean error of some rows of a step's effective batch, whichever rows go together."""
         ...
 
     def validation_loss(self) -> float: ...
@@ -79,83 +87,61 @@ def train(context: Context, team: Team = ALONE) -> Done:
     restore(parameters, task.buffers, optimiser, average, tensors)
     del tensors
     team.share(list(parameters.values()))
-    effective = optimiser_settings.batch * optimiser_settings.accumulation
-    rows = team.own(range(effective))
+    rows = team.own(range(optimiser_settings.batch * optimiser_settings.accumulation))
     scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=optimiser_settings.precision == "fp16")
     scaler.load_state_dict(state.get("scaler") or {})
     ranking = Ranking.of(saving.rank_by, state)
     looks = Looks(context, settings, task, average, ranking)
 
+    saved = first
+
     def save(step: int) -> None:
+        nonlocal saved
         kept = training_tensors(parameters, task.buffers, optimiser, average)
         check_whole(step, kept)
-        going_on = {"threads": threads, "micro_batch": micro_batch, "scaler": scaler.state_dict()}
+        going_on = {"threads": threads, "micro_batch": stepping.micro_batch, "scaler": scaler.state_dict()}
         facts = task.state() | {"step": step, "processes": team.size} | ranking.facts() | going_on | versions()
         path = with_average(lambda: checkpoints.save(run, step, kept, facts, task.write), average, parameters)
         best = ranking.best(map(checkpoints.step_of, checkpoints.all_of(run)))
         stay = [one for one in (best, checkpoints.promoted_step(run)) if one is not None]
         checkpoints.prune(run, step, saving.keep_last, stay)
         emit(CheckpointSaved(step, path.relative_to(run).as_posix()))
+        saved = step
+
+    def ended(step: int, outcome: Literal["completed", "stopped"] = "completed") -> Done:
+        if team.leads and saved != step:
+            save(step)
+        return Done(result(context, first, step, ranking), outcome)
 
     # ---- before the first step
     if first == 0 and team.leads:
         for said in before(context.workspace, settings, context.device):
             emit(said)
-    # The first process fills the caches; the others then find everything in them.
-    if not team.agree(task.prepare() if team.leads else None):
-        return Done(result(context, first, first, ranking), "stopped")
-    if not team.leads:
-        task.prepare()
+    near = portion(first, steps)
+    if not in_turn(team, lambda: task.prepare() and task.encode(near)):
+        return ended(first, "stopped")
     # Sums differ in their last bits with the micro-batch: a resumed run keeps the one that it had.
     micro_batch = int(state.get("micro_batch") or 0) or team.agree(micro_batch_for(context, settings, len(rows)))
+    stepping = Stepping(task, team, optimiser_settings, optimiser, scaler, emit, micro_batch)
     if first == 0 and team.leads:
         looks.first()
 
     # ---- the steps
-    saved = first
     if ranking.is_spent(saving.patience):
         steps = first  # killed after its measures had ended it
     for step in range(first, steps):
+        if step not in near:
+            near = portion(step, steps)
+            if not in_turn(team, partial(task.encode, near)):
+                return ended(step, "stopped")
         began = time.monotonic()
-        rate = optimisers.learning_rate(optimiser_settings, step)
-        optimisers.set_learning_rate(optimiser, rate)
-        while True:
-            loss, short = 0.0, False
-            try:
-                loss = gradients(task, step, rows, effective, micro_batch, scaler)
-            except RuntimeError as error:
-                if micro_batch == 1 or not is_out_of_memory(error):
-                    raise
-                short = True
-            loss, shortages = team.add(loss, short)
-            if not shortages:
-                team.add_gradients(list(parameters.values()))
-                scaler.unscale_(optimiser)
-                norm = float(nn.utils.clip_grad_norm_(parameters.values(), optimiser_settings.max_gradient_norm))
-                if math.isfinite(norm) or not (scaler.is_enabled() and scaler.get_scale() > 1):
-                    break
-                scaler.update()  # fp16 ran over: the same step again, scaled by less
-                optimiser.zero_grad(set_to_none=True)
-                continue
-            # Outside the handler, whose error holds on to what did not fit.
-            optimiser.zero_grad(set_to_none=True)
-            free_memory()
-            micro_batch = (micro_batch + 1) // 2
-            emit(
-                Warned(
-                    f"Memory ran out at step {step + 1}: going on with {micro_batch} pictures at once.",
-                    f"The effective batch stays {effective}.",
-                )
-            )
-        check_finite(step + 1, loss, norm)
-        scaler.step(optimiser)
-        scaler.update()
-        optimiser.zero_grad(set_to_none=True)
+        taken = stepping.take(step)
         if average:
             average.update(parameters, step)
         done = step + 1
-        emit(StepDone(done, loss, rate, norm, effective, time.monotonic() - began))
-        looks.timed(first, done, time.monotonic() - began, micro_batch)
+        seconds = time.monotonic() - began
+        emit(StepDone(done, taken.loss, taken.learning_rate, taken.gradient_norm, stepping.effective, seconds))
+        looks.timed(first, done, seconds, stepping.micro_batch)
 
         # ---- look, show, keep
         ending: Literal["", "completed", "stopped"] = ""
@@ -163,26 +149,19 @@ def train(context: Context, team: Team = ALONE) -> Done:
             is_last = looks.at(done, done == steps, control.take("preview"))
             if control.take("save") or done % saving.checkpoint_every == 0 or is_last:
                 save(done)
-                saved = done
             ending = "completed" if is_last else "stopped" if context.should_stop(done) else ""
         ending = team.agree(ending)
         if ending:
-            if team.leads and saved != done:
-                save(done)
-            return Done(result(context, first, done, ranking), ending)
-    return Done(result(context, first, steps, ranking))
+            return ended(done, ending)
+    return ended(steps)
 
 
-def gradients(
-    task: Task, step: int, rows: range, effective: int, micro_batch: int, scaler: torch.amp.GradScaler
-) -> float:
-    """Add up the gradients of some rows of one step, a micro-batch at a time; their share of the step's mean loss."""
-    losses = []
-    for start in range(0, len(rows), micro_batch):
-        part = task.loss(step, rows[start : start + micro_batch]) / effective
-        scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-        losses.append(part.detach())
-    return float(torch.stack(losses).sum())
+def in_turn(team: Team, act: Callable[[], bool]) -> bool:
+    """Let the first process act, then the others, which find on disk what it made; False where it was stopped."""
+    is_whole = team.agree(act() if team.leads else None)
+    if is_whole and not team.leads:
+        act()
+    return bool(is_whole)
 
 
 def open_task(context: Context, settings: TrainSettings) -> Task:
@@ -212,15 +191,6 @@ def set_threads(context: Context, recorded: int | None, team: Team) -> int:
     threads = cpu_threads(recorded or own_share)
     torch.set_num_threads(threads)
     return threads
-
-
-def check_finite(step: int, loss: float, norm: float) -> None:
-    if not (torch.isfinite(torch.tensor([loss, norm])).all()):
-        raise StudioError(
-            f"The loss or gradient of step {step} is not a finite number, so the step was not taken.",
-            "Resuming would repeat it. Begin a new run from this one's last checkpoint with a smaller step: "
-            "--set base=RUN --set learning_rate=…, or try --set precision=fp32.",
-        )
 
 
 def check_whole(step: int, tensors: dict[str, Tensor]) -> None:

@@ -53,10 +53,23 @@ def test_a_script_that_fails_says_why(benchmark_of: Any, tmp_path: Path) -> None
 
 
 def test_the_first_step_and_what_went_before_are_left_out(benchmark_of: Any) -> None:
-    noted = {"stamps": stamps("phase", (1.0, {})) + stamps("step", (9.0, {}), (11.0, {}), (13.0, {}))}
+    noted = {
+        "stamps": stamps("phase", (1.0, {"name": "Opening", "done": 0, "total": 1}))
+        + stamps("step", (9.0, {}), (11.0, {}), (13.0, {}))
+    }
     sides = benchmark_of("sides")
     assert sides.step_seconds(noted, "cpu", pictures=4) == 0.5
     assert sides.step_seconds(noted, "clock", pictures=4) == 1.0
+
+
+def test_what_is_cached_between_steps_is_no_part_of_them(benchmark_of: Any) -> None:
+    told = {"name": "Encoding pictures"}
+    before = stamps("phase", (1.0, told | {"done": 0, "total": 1}), (3.0, told | {"done": 1, "total": 1}))
+    between = stamps("phase", (12.0, told | {"done": 0, "total": 1}), (18.0, told | {"done": 1, "total": 1}))
+    noted = {"stamps": [*before, *stamps("step", (10.0, {}), (22.0, {}), (24.0, {})), *between]}
+    sides = benchmark_of("sides")
+    assert sides.step_seconds(noted, "cpu", pictures=2) == 2.0
+    assert sides.step_seconds(noted, "cpu", pictures=2, warm_up=2) == 1.0
 
 
 def test_caches_are_counted_by_what_is_in_them(benchmark_of: Any) -> None:
@@ -76,7 +89,9 @@ def bench(benchmark_of: Any, shared_data: Path, tmp_path: Path) -> Any:
 
 def test_losses_equal_those_of_the_scripts_arithmetic(benchmark_of: Any, bench: Any) -> None:
     found = benchmark_of("loss_equality").largest_differences(bench, 128, 2)
-    assert found["full, fp32"]["largest_difference"] <= 1e-6
+    assert found["full, fp32"]["largest_difference"] == 0
+    # Encoding pictures together rounds otherwise on some CPUs: the last bit of a loss near 1.
+    assert found["full, fp32"]["largest_difference_encoded_together"] <= 2**-23
     assert all(facts["largest_difference"] <= 1e-3 for facts in found.values())
     assert all(facts["mean_loss"] > 0.5 for facts in found.values())
 

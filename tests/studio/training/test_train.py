@@ -19,6 +19,7 @@ from studio.events import (
     Event,
     MetricMeasured,
     Paused,
+    Phase,
     PreviewSaved,
     Resumed,
     Started,
@@ -125,6 +126,31 @@ def test_a_run_tells_what_it_does(whole: Path, workspace: Workspace) -> None:
     facts = json.loads((newest(whole) / "state.json").read_text())
     assert facts["threads"] == torch.get_num_threads()
     assert facts["objective"] == "flow"
+
+
+def test_a_run_takes_its_first_step_before_all_is_encoded(fresh: Workspace, tiny_flow: Path, whole: Path) -> None:
+    finished, events, run = train(fresh, lora(tiny_flow), "fresh")
+    assert finished.outcome == "completed"
+    encoded = [event for event in events if isinstance(event, Phase) and event.name == "Encoding pictures"]
+    first_step = next(place for place, event in enumerate(events) if isinstance(event, StepDone))
+    assert events.index(encoded[0]) < first_step < events.index(encoded[-1])
+    assert_same_end(run, whole)
+
+
+def test_a_run_stopped_while_encoding_keeps_the_steps_before(fresh: Workspace, tiny_flow: Path, whole: Path) -> None:
+    steps = list[int]()
+
+    def stop_in_the_third_portion(event: Event, control: Control) -> None:
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+        elif isinstance(event, Phase) and event.name == "Encoding pictures" and steps[-1:] == [2]:
+            control.ask("stop")
+
+    finished, _, run = train(fresh, lora(tiny_flow, checkpoint_every=100), "stopped", stop_in_the_third_portion)
+    assert (finished.outcome, steps) == ("stopped", [1, 2])
+    assert checkpoints.step_of(newest(run)) == 2
+    assert resume(fresh, "stopped")[0].outcome == "completed"
+    assert_same_end(run, whole)
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "scratch", "autoencoder"])
