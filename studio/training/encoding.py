@@ -191,6 +191,8 @@ class Encodings:
         return results
 
     def _counted(self, name: str, total: int, progress: Iterable[int]) -> bool:
+        if not total:
+            return not self.context.should_stop()
         counted = self.context.counted(name, total, accumulate(progress))
         return not any(self.context.should_stop() for _ in counted)
 
