@@ -344,12 +344,13 @@ def probe(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def sweep(args: argparse.Namespace, reporter: Any) -> int:
+    from studio import requests
     from studio.events import Finished
-    from studio.requests import take_back
     from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs, sweep_records
 
     workspace, device = _writable(args), _device(args)
-    record = SweepRecord(recipe=args.recipe, data=args.data, sets=tuple(args.set), vary=tuple(args.vary))
+    settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
+    record = SweepRecord(recipe=args.recipe, settings=settings, vary=tuple(args.vary))
     planned = plan_sweep(workspace, record, args.name)
     session, signalled = _session(make_workspace(workspace.root))
     for job in sweep_jobs(workspace, planned, device):
@@ -358,7 +359,7 @@ def sweep(args: argparse.Namespace, reporter: Any) -> int:
         is_new = not job.folder.journal_path.is_file()
         finished = session.execute(job, reporter.event, lambda: signalled() is not None)
         if is_new and finished.exit_code == UsageError.exit_code:
-            take_back(job)
+            requests.take_back(job)
         if finished.outcome == "stopped" or finished.exit_code == UsageError.exit_code:
             return int(reporter.finish(finished, _exit_code(finished, signalled())))
         if finished.outcome == "failed":  # a step size too large is a finding too

@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,20 @@ def load_recipe(workspace: Workspace, name: str, data: str, sets: Sequence[str] 
     path = Path(name) if name.endswith(".toml") or "/" in name else recipes(workspace).get(name)
     if path is None:
         raise unknown("recipe", name, recipes(workspace))
-    values = config.read_toml(path)
+    return with_sets(config.merged(config.read_toml(path), {"data": {"name": data}}), sets, str(path))
+
+
+def with_sets(values: Mapping[str, Any], sets: Sequence[str], source: str) -> TrainSettings:
+    """Settings of a run from plain values, with `key=value` settings over them.
+
+    Raises:
+        UsageError: there is no such setting.
+        SettingsError: every fault at once.
+    """
     over = config.parse_sets(list(sets), TrainSettings, values)
     if "steps" in over.get("optimiser", {}):
         over["optimiser"].setdefault("epochs", 0)  # steps that were asked for stand above a recipe's epochs
-    return config.check(config.merged(values, {"data": {"name": data}}), TrainSettings, str(path), over)
+    return config.check(values, TrainSettings, source, over)
 
 
 @dataclass(frozen=True)

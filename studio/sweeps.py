@@ -21,14 +21,12 @@ MOST_RUNS = 100
 class SweepRecord(config.Model):
     """sweeps/NAME.toml: what was asked for; the runs hold what came of it."""
 
-    recipe: str
-    """Recipe of every run."""
-    data: str
-    """Data set of every run."""
-    sets: tuple[str, ...] = ()
-    """Settings that are the same in every run."""
+    recipe: str = ""
+    """Where the settings came from, of which the sweep has its name."""
     vary: tuple[str, ...]
     """Settings with their values: key=a,b."""
+    settings: TrainSettings
+    """Of every run, but for what varies."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ def plan_sweep(workspace: Workspace, record: SweepRecord, name: str = "") -> Swe
     if name and known.is_file() and config.load(known, SweepRecord) != record:
         raise UsageError(f"The sweep {name} was begun with other settings.", "Choose another with --name.")
     names = {path.stem: path for path in sweep_files(workspace)}
-    name = check_name(name) if name else free_name(f"{slug(Path(record.recipe).stem)}-sweep", names)
+    stem = slug(Path(record.recipe).stem or record.settings.method.name)
+    name = check_name(name) if name else free_name(f"{stem}-sweep", names)
     values = dict(_values(one) for one in record.vary)
     if len(values) < len(record.vary):
         raise UsageError("A setting is varied twice.", "Give all its values at once: --vary rank=4,8,16.")
@@ -67,8 +66,8 @@ def plan_sweep(workspace: Workspace, record: SweepRecord, name: str = "") -> Swe
     arms = []
     for number, chosen in enumerate(itertools.product(*values.values()), 1):
         told = dict(zip(values, chosen, strict=True))
-        sets = [*record.sets, *(f"{key}={value}" for key, value in told.items())]
-        settings = requests.load_recipe(workspace, record.recipe, record.data, sets)
+        sets = [f"{key}={value}" for key, value in told.items()]
+        settings = requests.with_sets(record.settings.model_dump(mode="json"), sets, f"{name}-{number}")
         arms.append(Arm(f"{name}-{number}", told, settings))
     return Sweep(name, record, tuple(arms))
 

@@ -147,7 +147,7 @@ class DiffusionModel:
         """Pictures (n, 3, height, width) uint8 of scaled latents."""
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         at_once = _DECODED_AT_ONCE if self.device.type != "cpu" else 1  # of which the activations fit into its cache
-        pictures = torch.cat([self.vae.decode(some).sample.float() for some in latents.split(at_once)])
+        pictures = torch.cat([self.vae.decode(some).sample.float() for some in torch.split(latents, at_once)])
         if self.normalisation is None:
             shares = pictures / 2 + 0.5
         else:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import SettingsError, UsageError
+from studio.requests import load_recipe
 from studio.runs import state_of
 from studio.sweeps import SweepRecord, open_sweep, plan_sweep, sweep_jobs, sweep_records
 from studio.workspace import Workspace
@@ -42,12 +43,12 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
     return speaker(capfd)
 
 
-def record(*vary: str) -> SweepRecord:
-    return SweepRecord(recipe="tiny", data="set", vary=vary)
+def record(workspace: Workspace, *vary: str) -> SweepRecord:
+    return SweepRecord(recipe="tiny", settings=load_recipe(workspace, "tiny", "set"), vary=vary)
 
 
 def test_every_combination_is_a_run_with_the_same_seed(workspace: Workspace) -> None:
-    planned = plan_sweep(workspace, record("learning_rate=1e-4,1e-2", "method.rank=1,2"))
+    planned = plan_sweep(workspace, record(workspace, "learning_rate=1e-4,1e-2", "method.rank=1,2"))
     assert [(one.run, *one.values.values()) for one in planned.arms] == [
         ("tiny-sweep-1", "1e-4", "1"), ("tiny-sweep-2", "1e-4", "2"),
         ("tiny-sweep-3", "1e-2", "1"), ("tiny-sweep-4", "1e-2", "2"),
@@ -57,23 +58,23 @@ def test_every_combination_is_a_run_with_the_same_seed(workspace: Workspace) -> 
 
 
 def test_a_list_is_one_value(workspace: Workspace) -> None:
-    planned = plan_sweep(workspace, record('targets=["to_q","to_k"],["to_v"]'))
+    planned = plan_sweep(workspace, record(workspace, 'targets=["to_q","to_k"],["to_v"]'))
     assert [one.settings.method.targets for one in planned.arms] == [("to_q", "to_k"), ("to_v",)]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("vary", ["learning_rate", "learning_rate=", "rank=1,,2", "rank=2,2", "no_such=1,2"])
 def test_what_cannot_be_varied_is_told_before_anything_is_made(workspace: Workspace, vary: str) -> None:
     with pytest.raises(UsageError):
-        plan_sweep(workspace, record(vary))
+        plan_sweep(workspace, record(workspace, vary))
     with pytest.raises(UsageError, match="varied twice"):
-        plan_sweep(workspace, record("rank=1", "rank=2"))
+        plan_sweep(workspace, record(workspace, "rank=1", "rank=2"))
     with pytest.raises(SettingsError, match="steps"):
-        plan_sweep(workspace, record("steps=1,0"))
+        plan_sweep(workspace, record(workspace, "steps=1,0"))
     assert not (workspace.root / "sweeps").exists()
 
 
 def test_a_sweep_goes_on_where_it_was_left_and_is_compared(workspace: Workspace) -> None:
-    told = record("learning_rate=1e-9,3e-2")
+    told = record(workspace, "learning_rate=1e-9,3e-2")
     jobs = sweep_jobs(workspace, plan_sweep(workspace, told, "rates"), "cpu")
     run(next(jobs))
     assert [path.name for path in sorted(workspace.runs.iterdir())] == ["0001-rates-1"]
@@ -90,10 +91,20 @@ def test_a_sweep_goes_on_where_it_was_left_and_is_compared(workspace: Workspace)
     assert still["seconds"] > 0
 
 
+def test_a_sweep_stays_as_it_was_begun_whatever_becomes_of_its_recipe(workspace: Workspace) -> None:
+    told = record(workspace, "rank=1,2")
+    next(sweep_jobs(workspace, plan_sweep(workspace, told, "ranks"), "cpu"))
+    path = workspace.recipes / "tiny.toml"
+    path.write_text(path.read_text().replace("steps = 2", "steps = 9"))
+    assert [arm.settings.optimiser.steps for arm in open_sweep(workspace, "ranks").arms] == [2, 2]
+    path.unlink()
+    assert plan_sweep(workspace, told, "ranks").arms == open_sweep(workspace, "ranks").arms
+
+
 def test_a_name_belongs_to_one_sweep(workspace: Workspace) -> None:
-    next(sweep_jobs(workspace, plan_sweep(workspace, record("rank=1,2"), "a"), "cpu"))
+    next(sweep_jobs(workspace, plan_sweep(workspace, record(workspace, "rank=1,2"), "a"), "cpu"))
     with pytest.raises(UsageError, match="begun with other settings"):
-        plan_sweep(workspace, record("rank=1,3"), "a")
+        plan_sweep(workspace, record(workspace, "rank=1,3"), "a")
     with pytest.raises(UsageError, match="no sweep named b"):
         open_sweep(workspace, "b")
 
