@@ -91,6 +91,10 @@ class JobFolder:
         ask_elsewhere(self.path, request)
 
 
+_SHARE_OF_A_STEP = 1 / 64
+"""Weight of the newest step in what happens between steps, most of which does not happen at each."""
+
+
 @dataclass
 class RunState:
     """What a job's events add up to; a screen shows it and nothing else."""
@@ -119,6 +123,9 @@ class RunState:
     training_seconds: float = 0.0
     """Spent in steps, also in those that did not last."""
     plan: Planned | None = None
+    _stepped_at: float = 0.0
+    _seconds_between: float = 0.0
+    """Each step's share of what happens between steps: encoding, looks and checkpoints."""
 
     @property
     def best(self) -> Validated | None:
@@ -129,7 +136,7 @@ class RunState:
         """Time to the last step at the present speed."""
         if self.status != "running" or not self.seconds_per_step or not self.steps:
             return None
-        return max(self.steps - self.step, 0) * self.seconds_per_step
+        return max(self.steps - self.step, 0) * (self.seconds_per_step + self._seconds_between)
 
     def apply(self, at: float, event: Event) -> None:
         """Add one event that happened `at` seconds since 1970."""
@@ -143,6 +150,10 @@ class RunState:
                 self.training_seconds += event.seconds
                 share = 0.1 if self.seconds_per_step else 1.0
                 self.seconds_per_step += share * (event.seconds - self.seconds_per_step)
+                if self._stepped_at:
+                    between = max(at - self._stepped_at - event.seconds, 0.0)
+                    self._seconds_between += _SHARE_OF_A_STEP * (between - self._seconds_between)
+                self._stepped_at = at
             case Phase():
                 self.phase = event
             case Planned():
@@ -160,7 +171,7 @@ class RunState:
             case MetricMeasured():
                 self.metrics.append(event)
             case Paused():
-                self.status = "paused"
+                self.status, self._stepped_at = "paused", 0.0  # a rest is no work
             case Resumed():
                 self.status = "running"
             case Finished():
@@ -182,6 +193,7 @@ class RunState:
         self.checkpoints = [one for one in self.checkpoints if one.step <= last]
         self.metrics = [one for one in self.metrics if one.step is not None and one.step <= last]
         self.last_step, self.phase, self.seconds_per_step = None, None, 0.0
+        self._stepped_at, self._seconds_between = 0.0, 0.0
 
 
 class RunWatch:

@@ -30,7 +30,8 @@ def wanted_files(hub_id: str, names: Set[str]) -> list[str]:
     wanted = ["model_index.json", *needed]
     for folder in families.tokenizers(needed):
         wanted += [f"{folder}/{name}" for name in _TOKENIZER if f"{folder}/{name}" in names]
-    wanted += ["studio.json"] if "studio.json" in names else []
+    # Defaults of the studio's own models, and the card, which says the licence.
+    wanted += [name for name in ("studio.json", "README.md") if name in names]
     for name in needed:
         if name.endswith("/config.json"):
             wanted += _weights(hub_id, name.partition("/")[0], names)

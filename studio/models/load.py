@@ -1,7 +1,9 @@
 """Open a latent diffusion model from its folders: safetensors only, no remote code, no network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from studio.errors import UsageError
+from studio.memory import AtOnce
 from studio.models.attention import use_fast_attention
 from studio.models.lora import lay_over
 from studio.models.quiet import quiet_libraries
@@ -62,6 +65,11 @@ class DiffusionModel:
     """Whether an empty text becomes zeros, as Stable Diffusion XL was trained, instead of what the encoders say."""
     normalisation: Normalisation | None = None
     """By which pictures were normalised before they were encoded, where a run did that; `decode` takes it back."""
+
+    @cached_property
+    def _decoded_at_once(self) -> AtOnce:
+        # A picture's activations fit into a CPU's cache where a batch's do not.
+        return AtOnce(1 if self.device.type == "cpu" else _DECODED_AT_ONCE)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -143,11 +151,22 @@ class DiffusionModel:
         frame = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=latents.device)
         return frame.expand(len(latents), 6)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Leave nothing out at random while a model in training is looked at."""
+        learning = [part for part in (self.unet, *self.text_encoders) if part.training]
+        for part in learning:
+            part.eval()
+        try:
+            yield
+        finally:
+            for part in learning:
+                part.train()
+
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures (n, 3, height, width) uint8 of scaled latents."""
         latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        at_once = _DECODED_AT_ONCE if self.device.type != "cpu" else 1  # of which the activations fit into its cache
-        pictures = torch.cat([self.vae.decode(some).sample.float() for some in torch.split(latents, at_once)])
+        pictures = torch.cat(self._decoded_at_once.parts(latents, lambda some: self.vae.decode(some).sample.float()))
         if self.normalisation is None:
             shares = pictures / 2 + 0.5
         else:

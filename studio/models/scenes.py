@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from studio.models.quiet import quiet_libraries
-from studio.models.small import save_part
+from studio.models.saving import save_part
 
 _PREPROCESSOR = "preprocessor_config.json"
 

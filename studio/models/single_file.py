@@ -18,8 +18,8 @@ from studio.models import stored
 from studio.models.families import Family, family_of
 from studio.models.hub import Told, download
 from studio.models.quiet import quiet_libraries
+from studio.models.saving import save_part
 from studio.models.single_file_settings import PREDICTIONS, settings_of, vocabulary_of
-from studio.models.small import save_part
 from studio.models.weights import read_header
 from studio.workspace import Workspace
 

@@ -1,18 +1,17 @@
 """A small Stable Diffusion in stock classes: tokenizer, text encoder and UNet around an autoencoder."""
 
-import copy
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from studio.models.attention import use_fast_attention
-from studio.models.load import PREDICTION_TYPES, DiffusionModel
+from studio.models.load import DiffusionModel
+from studio.models.saving import scheduler_settings
 from studio.settings import ScratchMethod
 
 TOKENS = 77
@@ -96,59 +95,3 @@ def small_model(
         )
     )
     return DiffusionModel(unet, vae, text, tokenizer, scheduler_settings(objective), objective)
-
-
-def scheduler_settings(objective: str) -> dict[str, object]:
-    """Settings of the DPM-Solver++ scheduler that suits an objective, as StableDiffusionPipeline reads them."""
-    common = {
-        "_class_name": "DPMSolverMultistepScheduler",
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": PREDICTION_TYPES[objective],
-        "steps_offset": 1,  # StableDiffusionPipeline warns of any other
-    }
-    return common | ({"use_flow_sigmas": True} if objective == "flow" else {})
-
-
-def save_pipeline(model: DiffusionModel, folder: Path, guidance: float, steps: int, dtype: torch.dtype) -> None:
-    """Write a model in the layout that StableDiffusionPipeline.from_pretrained loads."""
-    for name, part in (("unet", model.unet), ("vae", model.vae), ("text_encoder", model.text_encoder)):
-        save_part(copy.deepcopy(part).to(dtype), folder / name)  # a copy, as the original goes on training
-    # The files it was loaded from, which every tool reads; save_pretrained writes the newest form alone.
-    shutil.copytree(model.tokenizer.name_or_path, folder / "tokenizer")
-    (folder / "scheduler").mkdir(exist_ok=True)
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(model.scheduler, indent=2))
-    (folder / "model_index.json").write_text(json.dumps(_MODEL_INDEX, indent=2))
-    defaults = {"sampler": "dpm++2m", "steps": steps, "guidance": guidance}
-    (folder / "studio.json").write_text(json.dumps(defaults, indent=2))
-
-
-def save_part(part: ModelMixin | CLIPTextModel, folder: Path) -> None:
-    """Write one component as its library loads it, without the path that it was loaded from itself.
-
-    transformers opens a model in the number format that its settings name, diffusers in float32: whatever the weights
-    are kept in, both shall open in the same, or the parts do not fit.
-    """
-    part.save_pretrained(folder, safe_serialization=True)
-    path = folder / "config.json"
-    settings = json.loads(path.read_text("utf-8"))
-    settings.pop("_name_or_path", None)
-    if "dtype" in settings:
-        settings["dtype"] = "float32"
-    path.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
-
-
-_MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}

@@ -104,7 +104,9 @@ def _with_strength(learnt: Mapping[str, Tensor], method: LoraMethod) -> dict[str
 
 
 def _check_targets(model: DiffusionModel, method: LoraMethod) -> None:
-    names = [name for name, _ in model.unet.named_modules()]
+    layers = [name for name, one in model.unet.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)]
+    blocks = [name for name, one in model.unet.named_modules() if not isinstance(one, nn.Linear | nn.Conv2d)]
     for target in method.targets:
-        if not any(name.endswith(f".{target}") for name in names):
+        ends = f".{target}"
+        if not any(name.endswith(ends) for name in layers) or any(name.endswith(ends) for name in blocks):
             raise UsageError(f"The UNet has no layers named {target}.", "There are to_q, to_k, to_v and to_out.0.")

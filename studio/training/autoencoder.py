@@ -14,7 +14,7 @@ from studio.images import save_tile
 from studio.models.load import DTYPES
 from studio.models.principal_components import principal_component_autoencoder, principal_components
 from studio.models.quiet import quiet_libraries
-from studio.models.small import save_part
+from studio.models.saving import save_part
 from studio.settings import D4, AutoencoderMethod, TrainSettings
 from studio.training.batches import draws
 from studio.training.pictures import Pictures, open_pictures

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from studio.context import Context
 from studio.datasets.augmentation import has_direction_words
 from studio.events import MetricMeasured, PreviewSaved, Warned
+from studio.memory import AtOnce
 from studio.models.load import DTYPES, DiffusionModel
 from studio.models.modelspec import architecture_of
-from studio.models.small import save_part, save_pipeline
+from studio.models.saving import save_part, save_pipeline
 from studio.settings import D4, LoraMethod, ScratchMethod, TrainSettings
-from studio.training.adapters import text_encoders, write_lora
+from studio.training.adapters import write_lora
 from studio.training.batches import (
     Draw,
     draws,
@@ -60,6 +61,7 @@ class Diffusion:
         self.alphas = alphas_cumprod(self.model.scheduler)
         self.objective = self.model.objective
         self.precision = DTYPES[self.settings.optimiser.precision]
+        self._validated_at_once = AtOnce(_VALIDATION_BATCH)
         self._scaling = float(self.model.vae.config.scaling_factor)
         self._buckets = members(self.training.shapes) if self.training.shapes else []
         # Models of SDXL's kind are told how large a picture was and where it was cropped.
@@ -109,6 +111,7 @@ class Diffusion:
 
     def encode(self, steps: range) -> bool:
         """Encode the pictures and captions that some steps draw; False if asked to stop meanwhile."""
+        self.encodings.step = steps.start
         drawn = [draw for step in steps for draw in self.draws(step)]
         entries = {(draw.picture, draw.orientation) for draw in drawn}
         captions = {self.training.caption(draw) for draw in drawn}
@@ -156,25 +159,27 @@ class Diffusion:
         times = even_timesteps(count)[torch.randperm(count, generator=generator)]
         captions = self._measured_captions()
         losses = torch.empty(count, dtype=torch.float64)
-        with self._at_rest():
+
+        def of_rows(some: Sequence[tuple[int, Tensor, Tensor]]) -> Tensor:
+            entries = [(index, 0) for index, *_ in some]
+            latents, drawn = (torch.stack(ones) for ones in list(zip(*some, strict=True))[1:])
+            said, when = [captions[index] for index, _ in entries], times[[index for index, _ in entries]]
+            errors = self._errors(self.measured, entries, said, latents * self._scaling, drawn, when)
+            return row_means(errors, self._share(self.measured, entries)).double().cpu()
+
+        with self.model.at_rest():
             for group, mean, noise in zip(groups, means, noises, strict=True):
-                for start in range(0, len(group), _VALIDATION_BATCH):
-                    some = slice(start, start + _VALIDATION_BATCH)
-                    entries = [(int(one), 0) for one in group[some]]
-                    said = [captions[index] for index, _ in entries]
-                    latents = mean[some] * self._scaling
-                    errors = self._errors(self.measured, entries, said, latents, noise[some], times[group[some]])
-                    of_rows = row_means(errors, self._share(self.measured, entries))
-                    losses[group[some]] = of_rows.double().cpu()
+                rows = list(zip(group.tolist(), mean, noise, strict=True))
+                losses[group] = torch.cat(self._validated_at_once.parts(rows, of_rows))
         self.bins = loss_by_time(losses, times)
         return float(losses.mean())
 
     def preview(self, step: int) -> list[PreviewSaved]:
-        with self._at_rest():
+        with self.model.at_rest():
             return save_previews(self.model, self.settings, self.context.folder.path, step)
 
     def measure(self, step: int) -> MetricMeasured:
-        with self._at_rest():
+        with self.model.at_rest():
             return measure_kid(self.model, self.settings, self.measured, self.training, step)
 
     def write(self, folder: Path) -> None:
@@ -235,18 +240,6 @@ class Diffusion:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(dropout_seed(self.settings.seed, step, row))
             yield
-
-    @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Leave nothing out at random while the model is looked at."""
-        learning = [part for part in (self.model.unet, *text_encoders(self.model).values()) if part.training]
-        for part in learning:
-            part.eval()
-        try:
-            yield
-        finally:
-            for part in learning:
-                part.train()
 
     def _measured_captions(self) -> list[str]:
         return [picture.captions[0] if picture.captions else "" for picture in self.measured.pictures]

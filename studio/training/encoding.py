@@ -2,11 +2,10 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,16 +16,13 @@ from studio.context import Context
 from studio.datasets.augmentation import orient
 from studio.errors import UsageError
 from studio.events import Warned
-from studio.memory import free_memory, is_out_of_memory
+from studio.memory import AtOnce
 from studio.models.load import Conditioning, DiffusionModel, joined
 from studio.settings import D4
 from studio.training.buckets import Shape
 from studio.training.cache import ENCODE_BATCH, Entry, LatentCache, TextCache
 from studio.training.masks import data_share
 from studio.training.pictures import Pictures
-
-Item = TypeVar("Item")
-Encoded = TypeVar("Encoded")
 
 
 @dataclass
@@ -38,10 +34,13 @@ class Encodings:
     vae_sha256: str
     text_sha256: str
     """Empty where the text encoder is trained too, so that nothing can be embedded ahead."""
+    step: int = 0
+    """How far the run is, for whoever pauses it meanwhile."""
     _latents: dict[tuple[str, Shape], LatentCache] = field(default_factory=dict)
     _texts: TextCache | None = None
     _masks: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    _at_once: dict[str, int] = field(init=False)
+    _pictures_at_once: AtOnce = field(init=False)
+    _captions_at_once: AtOnce = field(init=False)
     _format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +48,8 @@ class Encodings:
         # where sixteen took 0.17 s (narrow model, 256 px, fp32). There channels last would save a sixth more, but
         # latents would differ in their last bits from those of diffusers' scripts.
         on_cpu = self.model.device.type == "cpu"
-        self._at_once = {"pictures": 1 if on_cpu else ENCODE_BATCH, "captions": ENCODE_BATCH}
+        self._pictures_at_once = AtOnce(1 if on_cpu else ENCODE_BATCH, "pictures", self._warn)
+        self._captions_at_once = AtOnce(ENCODE_BATCH, "captions", self._warn)
         self._format = torch.contiguous_format if on_cpu else torch.channels_last
         self.model.vae.to(memory_format=self._format)
 
@@ -60,7 +60,7 @@ class Encodings:
             UsageError: it has not.
         """
         upright = {pictures.shape(index) for index in range(len(pictures))}
-        caches = [self._cache_of(pictures, one) for shape in upright for one in {shape, shape[::-1]}]
+        caches = [self._cache_of(pictures, shape) for shape in upright | {shape[::-1] for shape in upright}]
         there = sum(cache.filled(orientations) for cache in caches)
         missing = max(min(drawn, len(pictures) * len(orientations)) - there, 0)
         _check_room(self.context.workspace.cache, missing * max(cache.entry_bytes for cache in caches))
@@ -83,7 +83,7 @@ class Encodings:
         _check_room(self.context.workspace.cache, needed_bytes)
 
         def encode(some: list[Entry]) -> Tensor:
-            return torch.cat(self._in_parts("pictures", some, lambda part: self._moments_of(pictures, part)))
+            return torch.cat(self._pictures_at_once.parts(some, lambda part: self._moments_of(pictures, part)))
 
         done = (count for cache, batches in work for count in cache.fill(batches, encode))
         return self._counted("Encoding pictures", total, done)
@@ -98,7 +98,7 @@ class Encodings:
 
         @torch.no_grad()
         def embed(some: list[str]) -> Conditioning:
-            return joined(self._in_parts("captions", some, self.model.embed))
+            return joined(self._captions_at_once.parts(some, self.model.embed))
 
         return self._counted("Embedding captions", sum(map(len, batches)), self._texts.fill(batches, embed))
 
@@ -172,29 +172,14 @@ class Encodings:
         posterior = vae.encode(pixels).latent_dist
         return torch.cat([posterior.mean, posterior.logvar], dim=1)
 
-    def _in_parts(self, kind: str, items: list[Item], work: Callable[[list[Item]], Encoded]) -> list[Encoded]:
-        """Work on as many items at once as fit: halved, for the rest of the run, whenever memory runs out."""
-        results, start = list[Encoded](), 0
-        while start < len(items):
-            at_once = self._at_once[kind]
-            try:
-                results.append(work(items[start : start + at_once]))
-                start += at_once
-                continue
-            except (RuntimeError, MemoryError) as error:
-                if at_once == 1 or not is_out_of_memory(error):
-                    raise
-            # Outside the handler, whose error holds on to what did not fit.
-            free_memory()
-            self._at_once[kind] = (at_once + 1) // 2
-            self.context.emit(Warned(f"Memory ran out: going on with {self._at_once[kind]} {kind} at once."))
-        return results
-
     def _counted(self, name: str, total: int, progress: Iterable[int]) -> bool:
         if not total:
-            return not self.context.should_stop()
+            return not self.context.should_stop(self.step)
         counted = self.context.counted(name, total, accumulate(progress))
-        return not any(self.context.should_stop() for _ in counted)
+        return not any(self.context.should_stop(self.step) for _ in counted)
+
+    def _warn(self, words: str) -> None:
+        self.context.emit(Warned(words))
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:
@@ -202,6 +187,6 @@ def _check_room(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise UsageError(
-            f"Latents of these pictures take {needed_bytes / 1e9:.1f} GB; the disk has {free_bytes / 1e9:.1f} GB left.",
-            "Half the room is enough with --set cache_precision=fp16, and less with fewer orientations.",
+            f"Latents of these pictures take {needed_bytes / 1e6:,.1f} MB; the disk has {free_bytes / 1e6:,.1f} MB.",
+            "Make room; or a new run needs half with --set cache_precision=fp16, and less with fewer orientations.",
         )

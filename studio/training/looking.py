@@ -8,6 +8,7 @@ from torch import nn
 from studio.context import Context
 from studio.errors import StudioError
 from studio.events import Planned, Validated, Warned
+from studio.memory import free_memory, is_out_of_memory
 from studio.settings import FullMethod, LoraMethod, TrainSettings
 from studio.training.averaging import MovingAverage
 from studio.training.planning import peak_memory_bytes
@@ -66,7 +67,7 @@ class Looks:
                 micro_batch,
                 peak_memory_bytes(self._context.device),
                 (optimiser.steps - step) * sorted(self._durations)[len(self._durations) // 2],
-                f"measured over {_TIMED_STEPS} steps; the time is what is left",
+                f"measured over {_TIMED_STEPS} steps; the time is what is left, but for encoding",
             )
         )
 
@@ -79,7 +80,7 @@ class Looks:
             self._validate(step)
         every = saving.measure_every
         if every and (step % every == 0 or is_last or (is_kept and saving.rank_by == "kid")):
-            self._measure(step)
+            self._as_room_allows("The measure", step, self._measure)
         if not is_last and self.ranking.is_spent(saving.patience):
             is_last = True
             self._emit(
@@ -90,11 +91,31 @@ class Looks:
                 )
             )
         if preview or step % saving.preview_every == 0 or is_last:
-            for shown in self._averaged(lambda: self._task.preview(step)):
-                self._emit(shown)
+            self._as_room_allows("The previews", step, self._preview)
         if self._probe and (step % saving.probe_every == 0 or is_last):
-            self._probe_at(step)
+            self._as_room_allows("The probe", step, self._probe_at)
         return is_last
+
+    def _as_room_allows(self, what: str, step: int, look: Callable[[int], None]) -> None:
+        """A look that does not fit beside the training is left out: no reason to lose the steps since the last save."""
+        try:
+            look(step)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, whose error holds on to what did not fit.
+        free_memory()
+        self._emit(
+            Warned(
+                f"{what} of step {step} did not fit into memory, and the run goes on without.",
+                "rs-studio WORKSPACE generate draws from its checkpoints when it has ended.",
+            )
+        )
+
+    def _preview(self, step: int) -> None:
+        for shown in self._averaged(lambda: self._task.preview(step)):
+            self._emit(shown)
 
     def _validate(self, step: int) -> None:
         loss = self._averaged(self._task.validation_loss)

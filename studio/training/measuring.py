@@ -1,5 +1,7 @@
 """Kernel distance between a run's tiles and held-out pictures while it goes on, so that checkpoints can be compared."""
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
@@ -49,4 +51,6 @@ def loss_by_time(errors: Tensor, times: Tensor) -> list[float]:
 
 
 def _pixels(pictures: Pictures, count: int) -> np.ndarray:
-    return np.stack([pictures.pixels(index).transpose(1, 2, 0) for index in range(min(count, len(pictures)))])
+    """Of the first pictures, all square, as the tiles are that they are compared with."""
+    square = replace(pictures, shapes=())
+    return np.stack([square.pixels(index).transpose(1, 2, 0) for index in range(min(count, len(pictures)))])

@@ -17,7 +17,7 @@ from studio.models.load import DTYPES, DiffusionModel, load_model
 from studio.models.quiet import quiet_libraries
 from studio.models.registry import autoencoder_folder, resolve
 from studio.models.small import small_model, train_tokenizer
-from studio.models.weights import weights_file
+from studio.models.weights import variant_of, weights_file
 from studio.settings import LoraMethod, ScratchMethod, TrainSettings
 from studio.training.adapters import add_lora, freeze_in, text_encoders
 from studio.training.diffusion import Diffusion
@@ -78,7 +78,8 @@ def open_scratch(context: Context, settings: TrainSettings) -> Diffusion:
         captions = [caption for picture in training.pictures for caption in picture.captions]
         train_tokenizer(captions, settings.method.vocabulary, parts / ".tmp-tokenizer")
         (parts / ".tmp-tokenizer").rename(parts / "tokenizer")
-    vae = AutoencoderKL.from_pretrained(parts / "vae", use_safetensors=True).requires_grad_(False).eval()
+    vae = AutoencoderKL.from_pretrained(parts / "vae", use_safetensors=True, variant=variant_of(parts / "vae"))
+    vae.requires_grad_(False).eval().float()
     tokenizer = CLIPTokenizer.from_pretrained(parts / "tokenizer", local_files_only=True)
     objective = "flow" if settings.objective == "base" else settings.objective
     model = small_model(settings.method, vae, tokenizer, objective, settings.data.size_px, settings.seed)

@@ -126,11 +126,17 @@ def restore(
     for name, parameter in parameters.items():
         state = by_place.get(f"optimiser.{name}", {})
         if state:
-            optimiser.state[parameter] = {
-                what: value.to(parameter.device) if isinstance(value, Tensor) else value
-                for what, value in state.items()
-            }
+            optimiser.state[parameter] = {what: _beside(parameter, value) for what, value in state.items()}
     optimiser.param_groups[0].update(by_place.get("optimiser#group", {}))
+
+
+def _beside(parameter: nn.Parameter, value: Any) -> Any:
+    """A value of the state where its parameter lies, and laid out as that is: fused kernels go through both at once."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _plain(place: str, state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from studio.context import Context
 from studio.datasets.augmentation import orient
 from studio.datasets.captions import from_template
 from studio.datasets.dataset import Dataset, Picture, held_out_split, open_dataset
+from studio.display import shown_line
 from studio.errors import UsageError
 from studio.events import Warned
 from studio.images import fit, open_picture
@@ -86,6 +87,24 @@ class Pictures:
         if draw.caption == CLASS_CAPTION:
             return next(iter(from_template(self.settings.class_template, picture.label)), "")
         return picture.captions[draw.caption]
+
+
+def known_classes(training: Pictures, measured: Pictures) -> list[str]:
+    """The classes of what is trained on, by name, which are all that is measured too.
+
+    Raises:
+        UsageError: there are fewer than two, pictures without one, or others among those measured.
+    """
+    classes = sorted({picture.label for picture in training.pictures if picture.label})
+    if len(classes) < 2 or any(not picture.label for picture in [*training.pictures, *measured.pictures]):
+        raise UsageError(
+            f"{training.settings.name} has pictures without a class, or only one class.", "Import folders of classes."
+        )
+    unknown = {picture.label for picture in measured.pictures} - set(classes)
+    if unknown:
+        names = shown_line(", ".join(sorted(unknown)))
+        raise UsageError(f"The pictures to measure on have classes that are not trained on: {names}.")
+    return classes
 
 
 # Settings that only a loss on latents knows, and what they are where they are left alone.

@@ -10,6 +10,7 @@ from torch import Tensor
 from studio.events import PreviewSaved
 from studio.generation.samplers import own_sampler, sample, tile_noise
 from studio.images import save_tile
+from studio.memory import AtOnce
 from studio.models.load import DTYPES, DiffusionModel
 from studio.settings import TrainSettings
 
@@ -40,29 +41,26 @@ def latents_of(model: DiffusionModel, settings: TrainSettings, prompts: Sequence
     """Latents (n, channels, height, width), scaled as the UNet sees them, of a tile for each prompt and its seed."""
     cells = settings.data.size_px // model.reduction
     shape = (int(model.unet.config.in_channels), cells, cells)
-    made = []
-    for start in range(0, len(prompts), _BATCH):
-        some = list(prompts[start : start + _BATCH])
-        made.append(
-            sample(
-                model,
-                model.embed(some),
-                model.embed([""] * len(some)),
-                torch.cat([tile_noise(seed, shape) for seed in seeds[start : start + _BATCH]]),
-                sampler_of(model),
-                settings.saving.preview_steps,
-                settings.saving.preview_guidance,
-                precision=DTYPES[settings.optimiser.precision],
-            )
+
+    def made(some: Sequence[tuple[str, int]]) -> Tensor:
+        return sample(
+            model,
+            model.embed([prompt for prompt, _ in some]),
+            model.embed([""] * len(some)),
+            torch.cat([tile_noise(seed, shape) for _, seed in some]),
+            sampler_of(model),
+            settings.saving.preview_steps,
+            settings.saving.preview_guidance,
+            precision=DTYPES[settings.optimiser.precision],
         )
-    return torch.cat(made)
+
+    return torch.cat(AtOnce(_BATCH).parts(list(zip(prompts, seeds, strict=True)), made))
 
 
 @torch.no_grad()
 def pixels_of(model: DiffusionModel, latents: Tensor) -> np.ndarray:
-    """Pixels (n, height, width, 3) uint8 of scaled latents, decoded a few at a time."""
-    decoded = [model.decode(latents[start : start + _BATCH]) for start in range(0, len(latents), _BATCH)]
-    return torch.cat(decoded).permute(0, 2, 3, 1).numpy()
+    """Pixels (n, height, width, 3) uint8 of scaled latents."""
+    return model.decode(latents).permute(0, 2, 3, 1).numpy()
 
 
 def sampler_of(model: DiffusionModel) -> str:

@@ -1,7 +1,6 @@
 """What a run forgets: tiles and predictions of fixed prompts, against those of the base before its first step."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class Probe:
         if step and not self._file.is_file():
             return [Warned("What the base drew at step 0 is gone from probe/, so nothing can be compared with it.")]
         network = open_network(_network_name(self._file), str(self._model.device))
-        with _resting(self._model):
+        with self._model.at_rest():
             latents = self._latents()
             pixels = pixels_of(self._model, latents)
             features = torch.from_numpy(network(pixels).reshape(len(PROMPTS), SEEDS, -1))
@@ -136,14 +135,3 @@ def _network_name(base: Path) -> str:
 
     with safe_open(base, "pt") as file:
         return str(file.metadata()["network"])
-
-
-@contextmanager
-def _resting(model: DiffusionModel) -> Iterator[None]:
-    """Without dropout and checkpointing, which belong to training."""
-    was_training = model.unet.training
-    model.unet.eval()
-    try:
-        yield
-    finally:
-        model.unet.train(was_training)

@@ -10,14 +10,13 @@ from torch.nn import functional
 
 from studio.context import Context
 from studio.datasets.augmentation import orient
-from studio.errors import UsageError
 from studio.events import MetricMeasured, PreviewSaved
 from studio.models.load import DTYPES
 from studio.models.quiet import quiet_libraries
 from studio.models.scenes import SceneNetwork, new_scene_network, save_scene_network
 from studio.settings import D4, ScenesMethod, TrainSettings
 from studio.training.batches import Draw, draws, noise_generator
-from studio.training.pictures import Pictures, open_pictures
+from studio.training.pictures import Pictures, known_classes, open_pictures
 
 _SMALLEST_CROP = 0.7
 _BRIGHTNESS = 0.15
@@ -151,12 +150,7 @@ def open_scenes(context: Context, settings: TrainSettings) -> SceneNaming:
     assert isinstance(settings.method, ScenesMethod)
     quiet_libraries()
     training, measured = open_pictures(context, settings)
-    classes = sorted({picture.label for picture in training.pictures if picture.label})
-    if len(classes) < 2 or any(not picture.label for picture in [*training.pictures, *measured.pictures]):
-        raise UsageError(f"{settings.data.name} has pictures without a class.", "Import folders of classes.")
-    unknown = {picture.label for picture in measured.pictures} - set(classes)
-    if unknown:
-        raise UsageError(f"The pictures to measure on have classes that are not trained on: {', '.join(unknown)}.")
+    classes = known_classes(training, measured)
     method = settings.method
     network = new_scene_network(classes, method.widths, method.input_px, settings.seed).to(context.device)
     network.train()

@@ -90,7 +90,7 @@ class Stepping:
                 self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
                 losses.append(part.detach())
             return float(torch.stack(losses).sum()), False
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if self.micro_batch == 1 or not is_out_of_memory(error):
                 raise
             return 0.0, True

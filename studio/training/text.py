@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from studio.context import Context
+from studio.errors import UsageError
 from studio.events import MetricMeasured, PreviewSaved
 from studio.measures.features import SCENES, features_of, open_network
 from studio.models.load import DTYPES, DiffusionModel, load_model
 from studio.models.registry import resolve
-from studio.models.small import save_pipeline
+from studio.models.saving import save_pipeline
 from studio.settings import TextMethod, TrainSettings
 from studio.training.batches import Draw, draws
-from studio.training.pictures import Pictures, open_pictures
+from studio.training.pictures import Pictures, known_classes, open_pictures
 
 _JOINT_WIDTH = 128
 _FIRST_SHARPNESS = math.log(1 / 0.07)
@@ -96,7 +97,7 @@ class Reading:
         save_pipeline(self.model, folder / "model", defaults.guidance or 4.0, defaults.steps or 20, torch.float16)
 
     def state(self) -> dict[str, object]:
-        return {"objective": self.model.objective}
+        return {"objective": self.model.objective, "normalisation": self.model.normalisation}
 
     def draws(self, step: int) -> list[Draw]:
         data, optimiser = self.settings.data, self.settings.optimiser
@@ -133,19 +134,24 @@ def open_text(context: Context, settings: TrainSettings) -> Reading:
     """Load the base, and look at every picture once with the scene network.
 
     Raises:
-        UsageError: the pictures have no classes.
+        UsageError: the pictures have no classes, or the base has two text encoders.
     """
     method = settings.method
     assert isinstance(method, TextMethod)
     training, measured = open_pictures(context, settings)
+    classes = known_classes(training, measured)
     model = load_model(resolve(context.workspace, settings.base), context.device)
+    if model.text_encoder_2 is not None:
+        raise UsageError(
+            f"{settings.base} has two text encoders, and the method text teaches models of one.",
+            "A LoRA can change both: --set method.text_encoder=true.",
+        )
     network = open_network(SCENES, context.device)
     seen, seen_measured = (
         torch.from_numpy(features_of(network, (some.pixels(place).transpose(1, 2, 0) for place in range(len(some)))))
         for some in (training, measured)
     )
     mean, deviation = seen.mean(0), seen.std(0).clamp_min(1e-3)
-    classes = sorted({picture.label for picture in training.pictures})
     torch.manual_seed(settings.seed)
     width = int(model.text_encoder.config.hidden_size)
     heads = nn.ModuleDict(

@@ -89,7 +89,8 @@ def train(context: Context, team: Team = ALONE) -> Done:
     team.share(list(parameters.values()))
     rows = team.own(range(optimiser_settings.batch * optimiser_settings.accumulation))
     scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=optimiser_settings.precision == "fp16")
-    scaler.load_state_dict(state.get("scaler") or {})
+    if state.get("scaler"):
+        scaler.load_state_dict(state["scaler"])
     ranking = Ranking.of(saving.rank_by, state)
     looks = Looks(context, settings, task, average, ranking)
 
@@ -130,12 +131,19 @@ def train(context: Context, team: Team = ALONE) -> Done:
     if ranking.is_spent(saving.patience):
         steps = first  # killed after its measures had ended it
     for step in range(first, steps):
-        if step not in near:
-            near = portion(step, steps)
-            if not in_turn(team, partial(task.encode, near)):
-                return ended(step, "stopped")
         began = time.monotonic()
-        taken = stepping.take(step)
+        try:
+            if step not in near:
+                near = portion(step, steps)
+                if not in_turn(team, partial(task.encode, near)):
+                    return ended(step, "stopped")
+                began = time.monotonic()
+            taken = stepping.take(step)
+        except StudioError:
+            # A picture that cannot be read, a full disk, a loss that is no number: the steps before are whole.
+            if team.leads and saved != step:
+                save(step)
+            raise
         if average:
             average.update(parameters, step)
         done = step + 1

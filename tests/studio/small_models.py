@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from studio.models.small import save_pipeline, small_model, train_tokenizer
+from studio.models.saving import save_pipeline
+from studio.models.small import small_model, train_tokenizer
 from studio.settings import ScratchMethod
 
 WORDS = ("river", "forest", "field", "town", "beach", "road")

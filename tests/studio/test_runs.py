@@ -146,6 +146,18 @@ def test_time_left_follows_the_speed_and_not_the_clock() -> None:
     assert after(Started("train", "cpu", 0, 11)).seconds_left is None
 
 
+def test_time_left_counts_what_happens_between_steps_but_no_rest() -> None:
+    state = RunState(JobFolder(Path("run")))
+    state.apply(0.0, Started("train", "cpu", 0, 1000))
+    for number in range(1, 401):
+        state.apply(2.0 * number, step(number, seconds=1.0))  # a second of each two goes elsewhere
+    assert state.seconds_left == pytest.approx(1200.0, rel=0.01)
+    state.apply(801.0, Paused(400))
+    state.apply(9e6, Resumed(400))
+    state.apply(9e6 + 2, step(401, seconds=1.0))
+    assert state.seconds_left == pytest.approx(1198.0, rel=0.01)
+
+
 def test_what_is_recent_leaves_out_what_comes_by_the_hundred() -> None:
     state = after(Started("train", "cpu"), step(1), Phase("x"), Warned("look"), Refused("a", "b"))
     assert [type(event) for _, event in state.recent] == [Started, Warned]

@@ -27,7 +27,7 @@ NAME, UNET = "someone/some-model", "unet/diffusion_pytorch_model.safetensors"
 def hub(tiny_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The tiny model on a hub, with other files around it that nobody needs."""
     folder = Path(shutil.copytree(tiny_flow, tmp_path / "on-the-hub"))
-    for name in ("README.md", "pickled.ckpt", "unet/diffusion_pytorch_model.bin", "vae/model.fp16.safetensors"):
+    for name in ("notes.md", "pickled.ckpt", "unet/diffusion_pytorch_model.bin", "vae/model.fp16.safetensors"):
         (folder / name).write_bytes(b"not needed")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for variable in ("HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
@@ -199,9 +199,10 @@ WHOLE = SETTINGS | {
 
 class TestWantedFiles:
     def test_only_what_is_needed_is_taken(self) -> None:
-        others = {"README.md", "v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"}
+        others = {"v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"}
         others |= {"unet/diffusion_pytorch_model.bin", "safety_checker/model.safetensors", "feature_extractor/a.json"}
         assert set(wanted_files(NAME, WHOLE | others)) == WHOLE
+        assert set(wanted_files(NAME, WHOLE | {"README.md"})) == WHOLE | {"README.md"}  # its licence
 
     def test_half_precision_is_taken_where_there_is_no_other(self) -> None:
         half = (WHOLE - {UNET}) | {"unet/diffusion_pytorch_model.fp16.safetensors"}

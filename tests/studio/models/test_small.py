@@ -9,7 +9,8 @@ from transformers import CLIPTokenizer
 
 from studio.models.load import load_model
 from studio.models.registry import ModelRef
-from studio.models.small import TOKENS, save_pipeline, train_tokenizer
+from studio.models.saving import save_pipeline
+from studio.models.small import TOKENS, train_tokenizer
 from studio.prompts.tokens import count
 from tests.studio.small_models import captions
 

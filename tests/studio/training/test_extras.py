@@ -15,13 +15,17 @@ from torch import Tensor
 from studio import files, requests
 from studio.context import Context
 from studio.control import Control
-from studio.errors import UsageError
-from studio.events import Event, Phase, StepDone, Warned
+from studio.errors import StudioError, UsageError
+from studio.events import Event, Paused, Phase, StepDone, Warned
+from studio.models import checkpoints
+from studio.models.load import DiffusionModel
 from studio.settings import D4, OptimiserSettings, TrainSettings
-from studio.training import encoding
+from studio.training import encoding, opening
 from studio.training.adapters import FILE
 from studio.training.diffusion import Diffusion, row_means
 from studio.training.opening import open_diffusion
+from studio.training.previews import tiles_of
+from studio.training.probe import Probe
 from studio.workspace import Workspace, make_workspace
 from tests.studio.small_models import SIZE_PX
 from tests.studio.training_runs import make_dataset, newest, resume, settings, train, weights_of
@@ -73,6 +77,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"name": "adafactor", "min_snr_gamma": 5.0, "offset_noise": 0.1}
         | {"buckets": True, "ignore": "black", "normalisation": "dataset"},
     ),
+    "fp16": ({**LORA, "text_encoder": True}, {"precision": "fp16"}),
 }
 
 
@@ -95,6 +100,72 @@ def test_a_run_stopped_midway_ends_as_one_that_was_not(variant: str, workspace: 
     assert len(set(losses)) == STEPS
     normalisation = json.loads((newest(whole) / "state.json").read_text())["normalisation"]
     assert np.shape(normalisation) == ((2, 3) if variant == "full" else ())
+
+
+def test_a_resumed_optimiser_lies_in_memory_as_its_weights_do(
+    workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Channels last, as on CUDA, where fused steps go through both at once and check no shape."""
+    load = opening.load_model
+
+    def channels_last(*told: Any) -> Any:
+        model = load(*told)
+        model.unet.to(memory_format=torch.channels_last)
+        return model
+
+    monkeypatch.setattr(opening, "load_model", channels_last)
+    wanted = told(tiny_epsilon, {"name": "full"})
+    _, _, whole = train(workspace, wanted, "last-whole")
+
+    def stop(event: Event, control: Control) -> None:
+        if isinstance(event, StepDone) and event.step == 2:
+            control.ask("stop")
+
+    train(workspace, wanted, "last-parted", stop)
+    resume(workspace, "last-parted")
+    assert weights_of(workspace.run("last-parted")) == weights_of(whole)
+
+
+@pytest.mark.parametrize("look", ["The previews", "The measure", "The probe"])
+def test_a_look_that_does_not_fit_costs_the_run_nothing(
+    look: str, workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(self: DiffusionModel, latents: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("There is no room.")
+
+    monkeypatch.setattr(DiffusionModel, "decode", decode)
+    plain = told(tiny_epsilon).model_dump()
+    saving = {"preview_every": 2, "preview_prompts": ("a river",) if look == "The previews" else ()}
+    saving |= {"measure_every": 2 if look == "The measure" else 0, "checkpoint_every": 100}
+    wanted = TrainSettings.model_validate(plain | {"saving": plain["saving"] | saving})
+    name = f"no-room-{look.split()[1]}"
+    if look == "The probe":
+        monkeypatch.setattr(Probe, "look", lambda self, step: decode(self, step) if step else [])
+        wanted = TrainSettings.model_validate(plain | {"saving": plain["saving"] | saving | {"probe_every": 2}})
+    finished, events, run = train(workspace, wanted, name)
+    assert finished.outcome == "completed", finished.message
+    said = [event.message for event in events if isinstance(event, Warned) and look in event.message]
+    assert said == [f"{look} of step {step} did not fit into memory, and the run goes on without." for step in (2, 4)]
+    assert checkpoints.step_of(newest(run)) == STEPS
+
+
+def test_validation_and_previews_do_with_less_memory(workspace: Workspace, tiny_epsilon: Path) -> None:
+    task = opened(workspace, told(tiny_epsilon))
+    assert task.prepare()
+    whole, drawn = task.validation_loss(), tiles_of(task.model, task.settings, ["a river", "", "a field"])
+    predict, sizes = task.model.predict, list[int]()
+
+    def predict_few(latents: Tensor, *rest: Any) -> Tensor:
+        sizes.append(len(latents))
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("There is no room.")
+        return predict(latents, *rest)
+
+    task.model.predict = predict_few  # type: ignore[method-assign]
+    assert task.validation_loss() == pytest.approx(whole, rel=1e-5)
+    assert max(sizes) > 2 >= sizes[-1]
+    fewer = tiles_of(task.model, task.settings, ["a river", "", "a field"])
+    assert np.abs(fewer.astype(int) - drawn).max() <= 1
 
 
 def test_checkpointing_activations_changes_no_bit(workspace: Workspace, tiny_epsilon: Path) -> None:
@@ -212,6 +283,10 @@ class TestBuckets:
         frames = training.frames([(0, 0), (0, D4.index("flip-rotate90")), (1, 0)])
         assert frames.tolist() == [[32, 64, 0, 16, 32, 32], [64, 32, 16, 0, 32, 32], [32, 32, 0, 0, 32, 32]]
 
+    def test_tiles_are_measured_against_squares(self, workspace: Workspace, tiny_epsilon: Path) -> None:
+        task = opened(workspace, told(tiny_epsilon, buckets=True))
+        assert task.measure(1).n_real == len(task.measured)
+
 
 class TestEncoding:
     def test_memory_that_runs_out_halves_what_is_encoded_at_once(
@@ -228,7 +303,7 @@ class TestEncoding:
             return encode(pixels)
 
         monkeypatch.setattr(task.model.vae, "encode", encode_few)
-        task.encodings._at_once["pictures"] = 16  # as on a GPU; a CPU encodes one by one
+        task.encodings._pictures_at_once.count = 16  # as on a GPU; a CPU encodes one by one
         entries = [(index, orientation) for index in range(4) for orientation in range(8)]
         assert task.encodings.fill_latents(task.training, entries)
         assert sizes == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4]
@@ -241,7 +316,7 @@ class TestEncoding:
     ) -> None:
         task = opened(workspace, told(tiny_epsilon, normalisation="dataset", orientations=["flip"]))
         monkeypatch.setattr(encoding.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100}))
-        with pytest.raises(UsageError, match=r"the disk has 0\.0 GB left"):
+        with pytest.raises(UsageError, match=r"the disk has 0\.0 MB"):
             task.prepare()
 
     def test_a_long_run_needs_room_for_every_orientation_once(
@@ -271,6 +346,39 @@ class TestEncoding:
         (message,) = [event.message for event in seen if isinstance(event, Warned)]
         assert message.startswith("2 of 20 captions name directions")
         assert "“a road on the left”; “the north of a town”" in message
+
+
+def test_a_run_that_cannot_encode_on_keeps_its_steps(
+    workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Diffusion.encode
+
+    def fails_later(self: Diffusion, steps: range) -> bool:
+        if steps.start == 2:
+            raise StudioError("7.png is not a picture.")
+        return encode(self, steps)
+
+    monkeypatch.setattr(Diffusion, "encode", fails_later)
+    finished, _, run = train(workspace, told(tiny_epsilon), "unread")
+    assert (finished.outcome, finished.message) == ("failed", "7.png is not a picture.")
+    assert checkpoints.step_of(newest(run)) == 2
+
+
+def test_a_pause_while_encoding_says_how_far_the_run_is(workspace: Workspace, tiny_epsilon: Path) -> None:
+    steps = list[int]()
+
+    def rest(event: Event, control: Control) -> None:
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+        elif isinstance(event, Paused):
+            control.ask("resume")
+        elif isinstance(event, Phase) and event.name == "Encoding pictures" and event.done and steps == [1, 2]:
+            steps.append(0)
+            control.ask("pause")
+
+    wanted = told(tiny_epsilon, normalisation="dataset", orientations=["flip-rotate90"])
+    _, events, _ = train(workspace, wanted, "rested", rest)
+    assert [event.step for event in events if isinstance(event, Paused)] == [2]
 
 
 def test_normalised_pictures_have_mean_nought_and_deviation_one(workspace: Workspace, tiny_epsilon: Path) -> None:

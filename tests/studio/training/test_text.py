@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from studio import files
 from studio.events import MetricMeasured, StepDone
 from studio.models.load import load_model
 from studio.models.registry import resolve
@@ -42,6 +43,31 @@ def test_the_encoder_is_all_that_changes(workspace: Workspace, tiny_flow: Path) 
         for one, other in zip(before.unet.parameters(), after.unet.parameters(), strict=True)
     )
     assert not torch.equal(before.embed(["one river"]).states, after.embed(["one river"]).states)
+
+
+def test_what_it_cannot_teach_is_refused(workspace: Workspace, tiny_flow: Path, narrow_xl: Path) -> None:
+    finished, _, _ = train(workspace, settings(narrow_xl, TEXT, 2), "two")
+    assert "has two text encoders" in finished.message
+    captions = workspace.datasets / "set" / "captions.jsonl"
+    finished, _, _ = train(workspace, settings(tiny_flow, TEXT, 2), "one")
+    assert finished.outcome == "completed", finished.message
+    rows = [row | {"label": ""} for row in files.read_records(captions)]
+    captions.unlink()
+    for row in rows:
+        files.append_record(captions, row)
+    finished, _, _ = train(workspace, settings(tiny_flow, TEXT, 2), "unnamed")
+    assert "has pictures without a class" in finished.message
+    assert {finished.exit_code} == {2}
+
+
+def test_what_the_base_learnt_to_predict_stays(workspace: Workspace, tiny_epsilon: Path) -> None:
+    told = settings(tiny_epsilon, {"name": "full"}, 1, objective="v", data={"normalisation": "dataset"})
+    train(workspace, told, "base")
+    _, _, run = train(workspace, settings(Path("base"), TEXT, 1), "read")
+    base, read = (load_model(resolve(workspace, name), "cpu") for name in ("base", run.name))
+    assert (read.objective, read.normalisation) == (base.objective, base.normalisation)
+    assert read.objective == "v"
+    assert read.normalisation is not None
 
 
 def test_a_run_stopped_and_resumed_ends_as_one_that_was_not(workspace: Workspace, tiny_flow: Path) -> None:
