@@ -92,7 +92,9 @@ class Encodings:
         """Embed captions, as far as they are not in the cache; nothing where the text encoder is trained."""
         if not self.text_sha256:
             return True
+        dtype = self.model.text_encoder.dtype
         name = self.text_sha256[:24] + ("-zeros" if self.model.empty_is_zero else "")
+        name += "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
         self._texts = TextCache(self.context.workspace.cache / "text" / name)
         batches = self._texts.missing(list(captions))
 

@@ -28,6 +28,8 @@ _PEAKS = {"B200": 2250, "H200": 989, "H100": 989, "A100": 312, "L40": 181, "4090
 _REACHED = 0.25
 _UNKNOWN_GPU, _CPU_THREAD = 10e12, 40e9
 _SLOWER_FP32 = 0.5
+_TIMED_STEPS = 3
+"""Steps of a run from which its pace can be told."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def estimate(workspace: Workspace, settings: TrainSettings, device: str) -> Esti
     found = amount(workspace, settings)
     optimiser = settings.optimiser
     effective = optimiser.batch * optimiser.accumulation
-    needs = needed(parts, settings)
+    needs = needed(parts, settings, device)
     free, total = memory_of(device)
     # On a CPU the batch itself, since larger ones gain nothing there.
     planned = planned_micro_batch(needs, free, effective) if device.startswith("cuda") else optimiser.batch
@@ -93,10 +95,10 @@ def estimate(workspace: Workspace, settings: TrainSettings, device: str) -> Esti
     )
 
 
-def needs_of(workspace: Workspace, settings: TrainSettings) -> Needs | None:
+def needs_of(workspace: Workspace, settings: TrainSettings, device: str) -> Needs | None:
     """Memory of a run; None where `estimate` is."""
     parts = _parts_here(workspace, settings)
-    return needed(parts, settings) if parts else None
+    return needed(parts, settings, device) if parts else None
 
 
 def planned_micro_batch(needs: Needs, free_bytes: float, rows: int) -> int:
@@ -108,7 +110,7 @@ def planned_micro_batch(needs: Needs, free_bytes: float, rows: int) -> int:
     return ceil(rows / ceil(rows / max(min(room, rows), 1)))
 
 
-def needed(parts: Mapping[str, Shapes], settings: TrainSettings) -> Needs:
+def needed(parts: Mapping[str, Shapes], settings: TrainSettings, device: str = "cuda") -> Needs:
     """Memory of a LoRA or full fine-tune, from the shapes of the model's parts."""
     optimiser, unet = settings.optimiser, parts["unet"]
     trained = trained_parameters(unet, settings)
@@ -116,7 +118,14 @@ def needed(parts: Mapping[str, Shapes], settings: TrainSettings) -> Needs:
     half = optimiser.precision != "fp32"
     # Frozen weights are held in half precision; trained ones in fp32, with a half copy while they compute.
     base = parameters(unet) * ((6 if half else 4) if is_full else (2 if half else 4))
-    others = 4 * sum(parameters(shapes) for name, shapes in parts.items() if name != "unet")
+    # Frozen text encoders too, on a GPU; the autoencoder stays in fp32.
+    learns_text = isinstance(settings.method, LoraMethod) and settings.method.text_encoder
+    of_text = 2 if half and device.startswith("cuda") and not learns_text else 4
+    others = sum(
+        parameters(shapes) * (of_text if name.startswith("text_encoder") else 4)
+        for name, shapes in parts.items()
+        if name != "unet"
+    )
     learnt = trained * (_OPTIMISER_BYTES[optimiser.name] + (4 if optimiser.ema else 0) + (0 if is_full else 4))
     share = _CHECKPOINTED if optimiser.gradient_checkpointing else 1.0
     numbers = cost(unet, cells(parts["vae"], settings)).activations
@@ -168,7 +177,7 @@ def _rate(workspace: Workspace, settings: TrainSettings, device: str) -> tuple[f
     slower = _SLOWER_FP32 if settings.optimiser.precision == "fp32" else 1.0
     if not device.startswith("cuda"):
         threads = cpu_threads(config.load(workspace.settings_path, config.WorkspaceSettings).cpu_threads)
-        return threads * _CPU_THREAD * slower, "a guess, as nothing was trained here yet"
+        return threads * _CPU_THREAD * slower, "a guess, as no run like it was timed here"
     label = next((gpu.label for gpu in gpu_loads() if gpu.name == device), "")
     peak = next((peak * 1e12 * _REACHED for name, peak in _PEAKS.items() if name in label), _UNKNOWN_GPU)
     return peak * slower, f"a guess from the name of {label or device}"
@@ -179,7 +188,9 @@ def _rate_of_run(workspace: Workspace, run: Path, like: TrainSettings, device: s
         state = state_of(run)
         told = config.read_toml(run / "config.toml")
         settings = config.check(told["settings"], TrainSettings, run.name)
-        if not state.seconds_per_step or state.device != device or settings.method.name != like.method.name:
+        if state.step - state.from_step < _TIMED_STEPS or state.device != device:
+            return 0.0
+        if not state.seconds_per_step or settings.method.name != like.method.name:
             return 0.0
         if settings.optimiser.precision != like.optimiser.precision:
             return 0.0

@@ -7,7 +7,7 @@ from torch import nn
 
 from studio.context import Context
 from studio.errors import StudioError
-from studio.events import Planned, Validated, Warned
+from studio.events import Phase, Planned, Validated, Warned
 from studio.memory import free_memory, is_out_of_memory
 from studio.settings import FullMethod, LoraMethod, TrainSettings
 from studio.training.averaging import MovingAverage
@@ -114,16 +114,19 @@ class Looks:
         )
 
     def _preview(self, step: int) -> None:
+        self._emit(Phase("Making previews"))
         for shown in self._averaged(lambda: self._task.preview(step)):
             self._emit(shown)
 
     def _validate(self, step: int) -> None:
+        self._emit(Phase("Validating"))
         loss = self._averaged(self._task.validation_loss)
         best = min(self.ranking.validations.values(), default=loss)
         self.ranking.validations[step] = loss
         self._emit(Validated(step, loss, best=loss <= best, bins=list(self._task.bins)))
 
     def _measure(self, step: int) -> None:
+        self._emit(Phase("Measuring"))
         metric = self._averaged(lambda: self._task.measure(step))
         if metric is None:
             if self._saving.rank_by == "kid":
@@ -136,6 +139,7 @@ class Looks:
     def _probe_at(self, step: int) -> None:
         probe = self._probe
         assert probe is not None
+        self._emit(Phase("Probing"))
         for event in self._averaged(lambda: probe.look(step)):
             self._emit(event)
 

@@ -136,6 +136,11 @@ def open_pictures(context: Context, settings: TrainSettings) -> tuple[Pictures, 
             raise UsageError(
                 f"The method {settings.method.name} knows no {odd[0]}.", "Diffusion runs do: lora, full and scratch."
             )
+        if settings.saving.rank_by == "kid":
+            raise UsageError(
+                f"The method {settings.method.name} makes no tiles to rank checkpoints by.",
+                "Give saving.rank_by=validation_loss.",
+            )
     dataset = open_dataset(context.workspace, data.name)
     training = dataset.pictures(data.split)
     if not training:

@@ -38,7 +38,7 @@ def micro_batch_for(context: Context, settings: TrainSettings, rows: int) -> int
     if context.device.startswith("cuda") and isinstance(settings.method, LoraMethod | FullMethod):
         import torch  # 2-3 s; the estimate does without
 
-        needs = needs_of(context.workspace, settings)
+        needs = needs_of(context.workspace, settings, context.device)
         # What this process holds already, the model, is part of what the run needs.
         free = torch.cuda.mem_get_info(context.device)[0] + torch.cuda.memory_reserved(context.device)
         return planned_micro_batch(needs, free, rows) if needs else optimiser.batch

@@ -99,14 +99,14 @@ def advice(settings: TrainSettings, found: Amount, native_px: int | None) -> lis
             Warned(
                 f"{optimiser.steps} steps are {epochs:.1f} passes over {found.training} pictures; after about "
                 f"{MOST_EPOCHS}, fine-tunes of Stable Diffusion forget and average.",
-                f"Give --set steps={most_steps}, or stop by what is held out: --set patience=3.",
+                f"Give optimiser.steps={most_steps}, or stop by what is held out: saving.patience=3.",
             )
         )
     if native_px and settings.data.size_px != native_px and isinstance(method, LoraMethod | FullMethod):
         said.append(
             Warned(
                 f"The base was made for {native_px} px and this run trains at {settings.data.size_px} px.",
-                f"Pictures at another size come out doubled or blurred: --set size_px={native_px}.",
+                f"Pictures at another size come out doubled or blurred: data.size_px={native_px}.",
             )
         )
     return said
@@ -134,4 +134,4 @@ def _named(method: str) -> str:
 
 
 def _for_few(method: str) -> str:
-    return "" if method == "lora" else "Train a LoRA, which a few dozen pictures suit: --recipe lora."
+    return "" if method == "lora" else "Train a LoRA, which a few dozen pictures suit: the recipe lora."

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from studio.config import WorkspaceSettings, load
 from studio.context import Context, Done
 from studio.devices import cpu_threads
-from studio.errors import StudioError
+from studio.errors import StudioError, UsageError
 from studio.events import CheckpointSaved, MetricMeasured, Phase, PreviewSaved, Started, StepDone
+from studio.memory import is_out_of_memory
 from studio.models import checkpoints
 from studio.settings import AutoencoderMethod, ScenesMethod, ScratchMethod, TextMethod, TrainSettings
 from studio.training import optimisers
@@ -47,7 +48,7 @@ class Task(Protocol):
         ...
 
     def loss(self, step: int, rows: range) -> Tensor:
-        """Mean error of some rows of a step's effective batch, whichever rows go together."""
+        """Mean error of some rows of a step's effective batch; of diffusion whichever rows go together."""
         ...
 
     def validation_loss(self) -> float: ...
@@ -65,9 +66,15 @@ def train(context: Context, team: Team = ALONE) -> Done:
 
     Raises:
         StudioError: the loss or the gradient is no longer finite; nothing of that step was kept.
+        UsageError: the method does not train in several processes.
     """
     settings = context.settings
     assert isinstance(settings, TrainSettings)
+    if team.size > 1 and isinstance(settings.method, ScenesMethod | TextMethod):
+        raise UsageError(
+            f"The method {settings.method.name} trains in one process: its loss is of all pictures of a step together.",
+            "Leave --processes out.",
+        )
     context = replace(context, device=team.device or context.device)
     run, emit, control = context.folder.path, context.emit, context.control
     optimiser_settings, saving = settings.optimiser, settings.saving
@@ -139,9 +146,9 @@ def train(context: Context, team: Team = ALONE) -> Done:
                     return ended(step, "stopped")
                 began = time.monotonic()
             taken = stepping.take(step)
-        except StudioError:
+        except (StudioError, RuntimeError, MemoryError) as error:
             # A picture that cannot be read, a full disk, a loss that is no number: the steps before are whole.
-            if team.leads and saved != step:
+            if team.leads and saved != step and (isinstance(error, StudioError) or is_out_of_memory(error)):
                 save(step)
             raise
         if average:

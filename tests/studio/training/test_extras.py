@@ -191,6 +191,47 @@ def test_a_saving_optimiser_that_is_not_installed_is_named(
     assert "pip install 'rs-studio[quantize]'" in finished.hint
 
 
+def test_frozen_words_take_half_the_room_on_a_gpu(
+    workspace: Workspace, tiny_epsilon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = told(tiny_epsilon, precision="bf16")
+    assert opening.frozen_text_dtype(wanted, "cuda:0") == torch.bfloat16
+    assert opening.frozen_text_dtype(wanted, "cpu") == torch.float32
+    assert opening.frozen_text_dtype(told(tiny_epsilon), "cuda:0") == torch.float32
+    exact = opened(workspace, wanted)
+    monkeypatch.setattr(opening, "frozen_text_dtype", lambda *told: torch.bfloat16)
+    task = opened(workspace, wanted)
+    losses = []
+    for one in (exact, task):
+        assert one.prepare()
+        assert one.encode(range(1))
+        losses.append(one.loss(0, range(2)).item())
+        one.preview(0)
+    assert losses[0] != losses[1]  # each has a cache of its own
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["scenes", "text"])
+def test_what_is_compared_within_a_pass_trains_in_one_process(
+    method: str, workspace: Workspace, tiny_flow: Path
+) -> None:
+    from studio.training.processes import Team
+    from studio.training.train import train as run_all
+
+    job = requests.train_job(workspace, settings(tiny_flow, {"name": method}), f"two-{method}")
+    context = Context(workspace, job.folder, job.settings, "cpu", lambda event: None, Control())
+    with pytest.raises(UsageError, match="trains in one process"):
+        run_all(context, Team(0, 2))
+
+
+@pytest.mark.parametrize("method", [{"name": "autoencoder"}, {"name": "text"}])
+def test_only_tiles_are_ranked_by_their_distance(method: dict[str, Any], workspace: Workspace, tiny_flow: Path) -> None:
+    finished, _, _ = train(
+        workspace, settings(tiny_flow, method, rank_by="kid", measure_every=1), f"kid-{method['name']}"
+    )
+    assert (finished.exit_code, "makes no tiles" in finished.message) == (2, True)
+
+
 def test_prodigy_refuses_a_step_size_meant_for_another() -> None:
     with pytest.raises(ValueError, match="set learning_rate to 1"):
         OptimiserSettings(name="prodigy", learning_rate=1e-4)

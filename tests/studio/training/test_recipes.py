@@ -107,7 +107,7 @@ class TestAdvice:
         told = settings("x", steps=300, batch=16, data={"size_px": 512})
         said = self.messages(told, Amount(400, 0, 32))
         assert "300 steps are 12.0 passes over 400 pictures" in said
-        assert "--set steps=125" in said
+        assert "optimiser.steps=125" in said
         assert self.messages(settings("x", steps=125, batch=16, data={"size_px": 512}), Amount(400, 0, 32)) == ""
         assert self.messages(settings("x", steps=300, patience=3, data={"size_px": 512}), Amount(400, 0, 32)) == ""
 
