@@ -67,7 +67,8 @@ starter: $(VENV)/.studio  ## Train the starter model again from RSICD, a folder 
 	$(STUDIO) ./starter-workspace train --recipe starter-text --data rsicd --name starter-text
 	$(STUDIO) ./starter-workspace train --recipe starter --data rsicd --name starter-unet
 	$(STUDIO) ./starter-workspace export starter-unet --to model ./starter-workspace/starter
-	cp -r ./starter-workspace/starter/. workspace_template/models/starter/
+	cd ./starter-workspace/starter && cp -r model_index.json studio.json scheduler text_encoder tokenizer unet vae \
+		"$(CURDIR)/workspace_template/models/starter/"
 	chmod -R a+r workspace_template/models
 
 clean:  ## Remove what was built and cached; .venv and workspaces stay
