@@ -11,7 +11,8 @@ together as ours, and of ours, medians of interleaved rounds on one thread (`tim
 two); and how far ours, and PNDM with half the steps, are from PNDM with 50 over the same noise: mean and worst pixel
 (of 255), and distance in the shipped scene network's features over that between two seeds. A flow network is timed and
 compared as the diffusion that it is too (PNDM knows no flow), on Stable Diffusion's noise levels; the stock pipeline
-runs its own sampler then, which looks at the network once a step as PNDM does.
+runs its own sampler then, which looks at the network once a step as PNDM does. On a GPU seconds are the clock's.
+`--only rate` is of tiles a second, 1, 2, 4 … together until more are slower or do not fit, both sides at one setting.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from studio.generation.making import TileMaker
 from studio.generation.plans import PlannedTile
 from studio.generation.provenance import Sampling
 from studio.measures.features import open_network
+from studio.memory import is_out_of_memory
 from studio.models.load import DTYPES, Conditioning, DiffusionModel, load_model
 from studio.models.registry import ModelRef
 from studio.workspace import STARTER
@@ -49,6 +51,7 @@ SUBJECTS = (
     "a port",
 )
 VIEWS = ("a satellite image of {}", "an aerial view of {}", "{} seen from above", "many trees near {}")
+MOST_TOGETHER = 256
 PROMPTS = [view.format(subject) for view in VIEWS for subject in SUBJECTS]
 
 
@@ -65,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=32, help="prompts whose tiles are compared (32)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="+", choices=["speed", "distance"], default=["speed", "distance"])
+    parser.add_argument("--only", nargs="+", choices=["speed", "distance", "rate"], default=["speed", "distance"])
     args = parser.parse_args()
     if not args.config and not args.model:
         parser.error("--config or --model is needed")
@@ -74,7 +77,7 @@ def main() -> None:
         folder = STARTER if args.model == "starter" else Path(args.model)
         if not args.model:
             folder = save_model(args.config, Path(scratch))
-        measures = {"speed": speed, "distance": distance}
+        measures = {"speed": speed, "distance": distance, "rate": rate}
         print(json.dumps({name: measures[name](folder, args) for name in args.only}, indent=2))
 
 
@@ -105,17 +108,17 @@ def speed(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     mine()
     theirs(1, steps=2)
     for _ in range(args.rounds):
-        seconds["stock"].append(cpu_seconds(lambda: theirs(1)))
-        seconds["stock_together"].append(cpu_seconds(lambda: theirs(args.batch)) / args.batch)
-        seconds["ours"].append(cpu_seconds(mine) / args.batch)
+        seconds["stock"].append(seconds_of(lambda: theirs(1), args.device))
+        seconds["stock_together"].append(seconds_of(lambda: theirs(args.batch), args.device) / args.batch)
+        seconds["ours"].append(seconds_of(mine, args.device) / args.batch)
     alone, together, own = (statistics.median(seconds[side]) for side in seconds)
     setting = f"{args.sampler}, {args.steps} steps, {args.precision}, {args.batch} together"
     return {
         "stock": f"{type(pipeline.scheduler).__name__}, 50 steps, fp32",
         "ours": setting,
-        "cpu_seconds_stock": round(alone, 3),
-        "cpu_seconds_stock_together": round(together, 3),
-        "cpu_seconds_ours": round(own, 3),
+        "seconds_stock": round(alone, 3),
+        "seconds_stock_together": round(together, 3),
+        "seconds_ours": round(own, 3),
         "times_faster": round(min(alone, together) / own, 2),
         "rounds": {side: [round(value, 3) for value in values] for side, values in seconds.items()},
     }
@@ -189,10 +192,51 @@ def sampling(args: argparse.Namespace, sampler: str, steps: int, precision: str)
     return Sampling(sampler, steps, args.guidance, args.size, args.size, precision)
 
 
-def cpu_seconds(work: Callable[[], None]) -> float:
-    began = time.process_time()
+def seconds_of(work: Callable[[], object], device: str) -> float:
+    """Of the processor; on a GPU of the clock, until it has nothing left to do."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    began = clock()
     work()
-    return time.process_time() - began
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - began
+
+
+def rate(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Tiles a second by how many are made together, ours and the stock pipeline's, both at the steps and precision."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, local_files_only=True, torch_dtype=DTYPES[args.precision]
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(args.device)
+    ours, how = maker(folder, args.precision, args.device), sampling(args, args.sampler, args.steps, args.precision)
+
+    def mine(count: int) -> None:
+        ours.make([PlannedTile(n, PROMPTS[n % len(PROMPTS)], "", n, "") for n in range(count)], how)
+
+    def theirs(count: int) -> None:
+        prompts = [PROMPTS[n % len(PROMPTS)] for n in range(count)]
+        told = {"guidance_scale": args.guidance, "height": args.size, "width": args.size}
+        pipeline(prompts, num_inference_steps=args.steps, **told)
+
+    return {name: best_rate(make, args.device) for name, make in (("ours", mine), ("stock", theirs))}
+
+
+def best_rate(make: Callable[[int], object], device: str) -> dict[str, Any]:
+    """Tiles a second for 1, 2, 4 … together, and the best, until more are slower or do not fit."""
+    rates: dict[int, float] = {}
+    count = 1
+    while count <= MOST_TOGETHER and (len(rates) < 2 or rates[count // 2] > rates[count // 4]):
+        try:
+            make(count)  # kernels for this shape
+            rates[count] = count / seconds_of(lambda count=count: make(count), device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        count *= 2
+    best = max(rates, key=lambda one: rates[one])
+    return {"best": best, "tiles_a_second": {one: round(value, 3) for one, value in rates.items()}}
 
 
 if __name__ == "__main__":
