@@ -1,13 +1,10 @@
 """The training benchmarks on models that are tiny: that they time what they say, and compare equal work."""
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 SCRIPT = """
 import sys
@@ -22,13 +19,6 @@ NARROWER = {
     "text_encoder": {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2},
     "vae": {"block_out_channels": [32, 32, 32, 32], "sample_size": 64, "layers_per_block": 1},
 }
-
-
-@pytest.fixture
-def benchmark_of(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Benchmarks are programs beside each other: they find one another by the folder that they lie in."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module
 
 
 def stamps(what: str, *rows: tuple[float, dict[str, Any]]) -> list[dict[str, Any]]:
