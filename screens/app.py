@@ -1,5 +1,6 @@
 """Opens the studio on a workspace: takes the terminal, runs the screens, and stays until the work is done."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -23,10 +24,19 @@ def run(workspace_path: Path) -> int:
     session = Session(workspace)
     terminal = take_terminal(workspace.root / LOG)
     try:
-        return _show(session, terminal)
+        code = _show(session, terminal)
     finally:
         session.close()
         terminal.give_back()
+    _hush(terminal)
+    return code
+
+
+def _hush(terminal: Terminal) -> None:
+    """From here on only the interpreter ends, at which some libraries tell of what they leave: that is for the log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(terminal.log, 2)
 
 
 def _show(session: Session, terminal: Terminal) -> int:
@@ -55,6 +65,9 @@ def _show(session: Session, terminal: Terminal) -> int:
         session.stop_all()
     if not lost:
         terminal.give_back()
+        if app.return_code:  # textual has told the log
+            log = session.workspace.root / LOG
+            print(f"rs-studio: the screens failed by a fault of their own, which {log} ends with.", file=sys.stderr)
         _say_what_goes_on(session, app.leaving or "")
     app.finish_series()
     session.wait()

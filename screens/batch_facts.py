@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,79 @@ from screens import run_facts, wording
 from screens.watching import Watched
 from screens.widgets.picture_grid import Tile
 from studio.display import shown, shown_line
+from studio.errors import StudioError
 
-SHEET, GRID, REPORT = "grid.png", "grid.json", "class-plan.json"
+SHEET, GRID, PLAN = "grid.png", "grid.json", "plan.jsonl"
+CLASS_PLAN, REPORT = "class-plan.toml", "class-plan.json"
 
 
-def pictures(job: Watched) -> list[Tile]:
-    """A grid's sheet, then the tiles that were refused, each under the reason."""
-    sheet = job.path / SHEET
-    found = [Tile(sheet, "all cells, labelled")] if sheet.is_file() else []
-    refused = [one for one in list(job.state.refused) if one.file.startswith("refused/") and ".." not in one.file]
-    return [*found, *(Tile(job.path / one.file, shown_line(one.reason, 80)) for one in refused)]
+def has_sheet(job: Watched) -> bool:
+    """Whether a grid is laid out, and not being made."""
+    return not job.is_live and (job.path / SHEET).is_file()
+
+
+def sheet(job: Watched) -> list[Tile]:
+    """All cells of a grid in one picture."""
+    return [Tile(job.path / SHEET, "all cells, labelled")]
+
+
+def refused(job: Watched) -> list[Tile]:
+    """The tiles that were refused, each under the reason."""
+    found = [one for one in list(job.state.refused) if one.file.startswith("refused/") and ".." not in one.file]
+    return [Tile(job.path / one.file, shown_line(one.reason, 80)) for one in found]
+
+
+def tiles(job: Watched) -> list[Tile]:
+    """The tiles of a batch in order, each under what tells it from the others."""
+    known = words_of(job.path)
+    images = sorted(list(job.state.images), key=lambda one: one.index)
+    named = ((one, known.get(one.index) or wording.subject(one.prompt)) for one in images)
+    return [Tile(job.path / one.path, shown_line(f"{one.index + 1} {words}", 60)) for one, words in named]
+
+
+def words_of(folder: Path) -> dict[int, str]:
+    """What tells each tile from the others: its class, or what varies over the cells of its grid."""
+    for name, read in ((GRID, _varied), (PLAN, _labels)):
+        try:
+            return read(folder, (folder / name).stat().st_mtime_ns)
+        except (OSError, ValueError, TypeError, LookupError, StudioError):
+            continue
+    return {}
+
+
+@lru_cache(maxsize=64)
+def _varied(folder: Path, modified_ns: int) -> dict[int, str]:
+    from studio.batch_folders import grid_headings
+
+    return {index: " · ".join(map(wording.subject, words)) for index, words in grid_headings(folder).items()}
+
+
+@lru_cache(maxsize=64)
+def _labels(folder: Path, modified_ns: int) -> dict[int, str]:
+    from studio.batch_folders import tile_labels
+
+    return tile_labels(folder)
+
+
+def wanted(job: Watched) -> int:
+    """How many tiles the batch is to have in the end; 0 where that is not known."""
+    count = run_facts.settings_of(job.path).get("settings", {}).get("count", 0)
+    if isinstance(count, int) and count:
+        return count
+    try:
+        return (job.path / PLAN).read_bytes().count(b"\n") if (job.path / GRID).is_file() else 0
+    except OSError:
+        return 0
 
 
 def facts(job: Watched) -> Content:
     """Model and state, then every class of a plan, or every axis of a grid."""
     state = job.state
     settings = run_facts.settings_of(job.path).get("settings", {})
-    tiles = settings.get("tiles", settings)
-    head = [("model", tiles.get("model", "")), ("sampler", tiles.get("sampler", "")), ("state", state.status)]
-    head += [("tiles", f"{len(state.images):,}"), ("refused", f"{len(state.refused):,}" if state.refused else "")]
+    told = settings.get("tiles", settings)
+    head = [("model", told.get("model", "")), ("sampler", told.get("sampler", "")), ("state", fate(job))]
+    head += [("tiles", wording.tiles_of(state, wanted(job)).partition(" tile")[0])]
+    head += [("refused", f"{len(state.refused):,}" if state.refused else "")]
     lines = [
         Content.assemble((f"{name:<10}", "$foreground 65%"), shown_line(str(value), 60))
         for name, value in head
@@ -40,6 +95,8 @@ def facts(job: Watched) -> Content:
     report, grid = _read(job.path / REPORT), _read(job.path / GRID)
     if isinstance(report.get("classes"), list):
         lines += [Content(""), *_classes(report)]
+    elif classes := _classes_so_far(job):
+        lines += [Content(""), *_classes({"classes": classes})]
     elif state.refused:
         lines += [Content(""), *_reasons(job)]
     if isinstance(grid.get("axes"), list):
@@ -47,6 +104,23 @@ def facts(job: Watched) -> Content:
     if state.phase is not None:
         lines += [Content(""), Content.assemble(("▸ ", "$accent"), wording.phase_of(state.phase, 24))]
     return Content("\n").join(lines)
+
+
+def fate(job: Watched) -> str:
+    """How a batch stands, with the key for what comes next."""
+    status = job.state.status
+    return f"{status}: r resumes" if status in wording.RESUMABLE else status
+
+
+def _classes_so_far(job: Watched) -> list[dict[str, Any]]:
+    """What became of each class of a plan that is not done yet, as its report will say; nothing is missing yet."""
+    from studio.batch_folders import class_counts
+
+    try:
+        verdicts = {int(Path(one.file).stem) - 1: one.reason for one in list(job.state.refused)}
+        return class_counts(job.path, verdicts | {one.index: "" for one in list(job.state.images)})
+    except (OSError, ValueError, TypeError, LookupError, StudioError):
+        return []
 
 
 def _classes(report: dict[str, Any]) -> list[Content]:

@@ -37,11 +37,12 @@ class CheckpointsRead(Message):
 
 
 class CheckpointScreen(ModalScreen[None]):
-    """The table; enter or p lets a checkpoint stand for its run."""
+    """The table; p lets a checkpoint stand for its run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "promote", "Promote", tooltip="Let this checkpoint stand for its run"),
         Binding("g", "generate", "Generate", tooltip="To the prompt screen with this checkpoint"),
+        Binding("w", "export", "Write out", tooltip="Export this checkpoint as a LoRA or a whole model"),
         Binding("escape,q,c", "close", "Close"),
     ]
     DEFAULT_CSS = """
@@ -58,7 +59,7 @@ class CheckpointScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = Content(f"Checkpoints · {shown_line(self._run.name, 40)}")
-            dialog.border_subtitle = Content("enter promote · g generate · esc closes")
+            dialog.border_subtitle = Content("p promote · g generate · w write out · esc closes")
             yield Words("Reading…", id="by-noise")
         yield KeyLine()
 
@@ -94,7 +95,8 @@ class CheckpointScreen(ModalScreen[None]):
         if not self.query(JobTable):
             columns = [Column("step", right=True), Column("valid", right=True)]
             columns += [Column(name, right=True) for name in names]
-            table = JobTable([*columns, Column(f"by {self._records[0]['rank_by'].replace('_', ' ')}")])
+            columns.append(Column(f"by {self._records[0]['rank_by'].replace('_', ' ')}"))
+            table = JobTable(columns, enter="")
             await self.query_one(".dialog").mount(table, before=0)
             self._show(names, message.said, True)
         else:
@@ -125,7 +127,6 @@ class CheckpointScreen(ModalScreen[None]):
         step = self.query_one(JobTable).row_in_view if self.query(JobTable) else None
         return next((one for one in self._records if str(one["step"]) == step), None)
 
-    @on(JobTable.RowSelected)
     def action_promote(self) -> None:
         if record := self._record:
             self.query_one("#by-noise", Words).say("Making sure that the checkpoint is whole…")
@@ -136,6 +137,12 @@ class CheckpointScreen(ModalScreen[None]):
             self.studio.recipe_to_reuse = {"model": record["checkpoint"]}
             self.dismiss()
             self.app.call_later(self.app.switch_mode, "prompt")
+
+    def action_export(self) -> None:
+        from screens.export_form import ask_for_run_export
+
+        if record := self._record:
+            ask_for_run_export(self.studio, self._run, record["step"])
 
     def action_close(self) -> None:
         self.dismiss()

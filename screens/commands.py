@@ -18,7 +18,9 @@ SKIPPED = ("back", "focus_next", "focus_previous", "copy_text")
 
 
 def commands(app: StudioApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
-    """Acts of the screen, then runs, then the studio's own."""
+    """Acts of the screen, then runs, sweeps, and the studio's own."""
+    from studio.sweeps import sweep_files
+
     noun = getattr(screen, "MODE", "") or "screen"
     for node, binding, enabled, _ in screen.active_bindings.values():
         name = binding.action.split("(")[0].split(".")[-1]
@@ -32,6 +34,10 @@ def commands(app: StudioApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
         # textual reads a command's title as markup.
         title = wording.title_of(job.state).replace("[", "(")
         yield SystemCommand(f"run: Open {title}", job.state.status, lambda job=job: _open(app, job))
+    for path in sweep_files(app.workspace):
+        name = path.stem
+        title = f"sweep: Compare {name.replace('[', '(')}"
+        yield SystemCommand(title, "Its runs, the best first", lambda name=name: _compare(app, name))
     for mode, title in TABS:
         yield SystemCommand(f"screen: {title}", f"Go to {title}", lambda mode=mode: app.switch_mode(mode))
     for name in sorted(app.available_themes):
@@ -47,6 +53,23 @@ def _act(app: StudioApp, screen: Screen[Any], action: str) -> None:
 def _open(app: StudioApp, job: Any) -> None:
     app.run_in_view = job.watch.folder
     app.switch_mode("train")
+
+
+def _compare(app: StudioApp, name: str) -> None:
+    from screens.compare_runs import CompareRunsScreen
+    from studio.errors import StudioError
+    from studio.sweeps import open_sweep
+
+    try:
+        runs = {arm.run for arm in open_sweep(app.workspace, name).arms}
+    except StudioError as error:
+        app.tell_error(error)
+        return
+    begun = [job for job in app.jobs("runs") if job.path.name.partition("-")[2] in runs]
+    if begun:
+        app.push_screen(CompareRunsScreen(begun))
+    else:
+        app.tell("None of its runs has begun.", name, "warning")
 
 
 def _theme(app: StudioApp, name: str) -> None:

@@ -31,15 +31,15 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("n,escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, title: str, text: str, yes: str) -> None:
+    def __init__(self, title: str, text: str, yes: str, no: str = "Stay") -> None:
         super().__init__()
-        self._title, self._text, self._yes = title, text, yes
+        self._title, self._text, self._yes, self._no = title, text, yes, no
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = Content(shown(self._title))
             yield Static(Content(shown(self._text)))
-            yield OptionList(Option(choice("n", "Stay"), "no"), Option(choice("y", self._yes), "yes"))
+            yield OptionList(Option(choice("n", self._no), "no"), Option(choice("y", self._yes), "yes"))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_id == "yes")
@@ -68,7 +68,7 @@ class QuitScreen(ModalScreen["Leaving | None"]):
             yield OptionList(
                 Option(choice("esc", "Stay"), "stay"),
                 Option(choice("b", "Keep working without the screens"), "keep"),
-                Option(choice("s", "Save and stop (r resumes a run later)"), "stop"),
+                Option(choice("s", "Save and stop (r resumes runs and batches later)"), "stop"),
             )
 
     def _question(self) -> str:
@@ -82,6 +82,9 @@ class QuitScreen(ModalScreen["Leaving | None"]):
         state = self._live[0].state
         done, total = wording.progress(state)
         text = f"{done:,} of {total:,}" if total else "Just begun"
+        text += " steps" if total and state.steps else ""
+        if phase := wording.phase_beside(state, 40):
+            text += f", {phase[0].lower()}{phase[1:]}"
         if state.seconds_left is not None:
             text += f", about {wording.time_left(state.seconds_left)}"
         return text + "."

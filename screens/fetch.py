@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -14,6 +15,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 
 from screens import wording
+from screens.confirm import ConfirmScreen
 from screens.widgets.key_line import KeyLine
 from screens.widgets.words import Words
 from studio.display import shown, shown_line
@@ -106,15 +108,33 @@ class FetchScreen(ModalScreen[bool]):
 
 
 def with_model(app: StudioApp, name: str, begin: Callable[[], None]) -> None:
-    """Begin something with a model, after fetching it where it is not there yet."""
+    """Begin something with a model, after asking and fetching it where it is not there yet."""
     from studio.fetching import is_here
 
     if is_here(app.workspace, name):
         begin()
-        return
+    else:
+        ask_to_fetch(app, name, begin)
+
+
+def ask_to_fetch(app: StudioApp, name: str, then: Callable[[], None]) -> None:
+    """Fetch a model once it was agreed to, as it may take hours and much of the disk."""
 
     def fetched(is_there: bool | None) -> None:
         if is_there:
-            begin()
+            then()
 
-    app.push_screen(FetchScreen(name), fetched)
+    def answered(is_wanted: bool | None) -> None:
+        if is_wanted:
+            app.push_screen(FetchScreen(name), fetched)
+
+    app.push_screen(_question(app, name), answered)
+
+
+def _question(app: StudioApp, name: str) -> ConfirmScreen:
+    free = f" {wording.gigabytes(app.free_bytes)} GB are free." if app.free_bytes else ""
+    if Path(name).is_file():
+        text = f"It has to be unpacked into the workspace first, which takes as much room again.{free}"
+        return ConfirmScreen(shown_line(f"Unpack {name}?", 56), text, "Unpack it", "Not now")
+    text = f"It is not here yet. Models of the hub are mostly of 2 to 14 GB, and are kept in the workspace.{free}"
+    return ConfirmScreen(shown_line(f"Download {name}?", 56), text, "Download it", "Not now")

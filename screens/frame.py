@@ -103,9 +103,7 @@ def work_part(live: list[Watched], waiting: int, width: int) -> Content:
     if total:
         parts += [f" {done:,}/{total:,} ", (full, "$primary"), (rest, "$foreground 40%"), f" {share:4.0%}"]
     if state.phase is not None:
-        parts.append(f"  {shown_line(state.phase.name, 24)}")
-        if state.phase.steps:
-            parts.append(f" · step {state.phase.step}/{state.phase.steps}")
+        parts.append(f"  {wording.phase_beside(state, 24)}")
     elif state.status == "paused":
         parts.append("  paused")
     elif state.seconds_left is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -14,9 +13,11 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from screens import run_facts, wording
+from screens import wording
+from screens.batch_facts import words_of
 from screens.filtering import chosen
 from screens.frame import StudioScreen
+from screens.recipe_words import recipe_lines
 from screens.watching import JobNews
 from screens.widgets.browser import Browser
 from screens.widgets.picture import Picture
@@ -24,33 +25,27 @@ from screens.widgets.picture_grid import Tile
 from screens.widgets.words import Words
 from studio.catalog import Catalog
 from studio.catalog import Tile as CatalogTile
-from studio.display import shown, shown_line
+from studio.display import shown_line
 from studio.errors import StudioError
 from studio.images import read_recipe
 
 # Seconds between two looks at the catalog while tiles come in.
 LOOK_SECONDS = 1.0
-SHOWN_FIRST = (
-    "model", "loras", "sampler", "steps", "guidance", "rescale", "seed", "width_px", "height_px", "precision",
-    "seamless", "window_px", "upscale", "strength", "label",
-)  # fmt: skip
-UNTOLD: dict[str, tuple[Any, ...]] = {
-    "loras": ([],), "rescale": (0,), "seamless": (False,), "window_px": (0,), "upscale": (1,), "strength": (1,),
-}  # fmt: skip
 
 
 class TilesRead(Message):
     """A thread has asked the catalog."""
 
-    def __init__(self, tiles: list[CatalogTile], fault: str = "") -> None:
+    def __init__(self, tiles: list[CatalogTile], words: dict[str, dict[int, str]], fault: str = "") -> None:
         super().__init__()
-        self.tiles, self.fault = tiles, fault
+        self.tiles, self.words, self.fault = tiles, words, fault
 
 
 class GalleryScreen(StudioScreen):
     MODE = "gallery"
     CSS_PATH = "gallery.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "recipe", "Recipe", tooltip="To the tile's recipe, to read all of it, and back"),
         Binding("space", "mark", "Mark", tooltip="Mark this tile for comparing, collecting or writing out"),
         Binding("c", "compare", "Compare", tooltip="The marked tiles side by side"),
         Binding("f", "favourite", "Favourite", tooltip="Make it a favourite, or not any more"),
@@ -68,6 +63,7 @@ class GalleryScreen(StudioScreen):
     def __init__(self) -> None:
         super().__init__()
         self._tiles: list[CatalogTile] = []
+        self._words: dict[str, dict[int, str]] = {}
         self._chosen: list[CatalogTile] = []
         self._marked: list[str] = []
         self._is_outdated = True
@@ -85,7 +81,6 @@ class GalleryScreen(StudioScreen):
     def on_mount(self) -> None:
         self.query_one("#tiles").border_title = "Gallery"
         self.query_one("#filter").display = False
-        self.query_one("#facts").can_focus = False
         self.set_focus(self.query_one(Browser))
         self.set_interval(LOOK_SECONDS, self._look_again)
 
@@ -107,14 +102,18 @@ class GalleryScreen(StudioScreen):
     @work(thread=True, exclusive=True, group="read")
     def _read(self) -> None:
         try:
-            self.post_message(TilesRead(Catalog(self.studio.workspace).tiles()))
+            tiles = Catalog(self.studio.workspace).tiles()
         except StudioError as error:
-            self.post_message(TilesRead([], error.message))
+            self.post_message(TilesRead([], {}, error.message))
+            return
+        batches = self.studio.workspace.batches
+        self.post_message(TilesRead(tiles, {name: words_of(batches / name) for name in {one.batch for one in tiles}}))
 
     def on_tiles_read(self, message: TilesRead) -> None:
         if message.fault:
             self.studio.tell(message.fault, severity="error")
         began = {job.path.name: job.state.started_at for job in self.studio.jobs("batches")}
+        self._words = message.words
         self._tiles = sorted(message.tiles, key=lambda tile: (-began.get(tile.batch, 0.0), tile.batch, tile.number))
         self._show_tiles(keep_place=True)
 
@@ -136,9 +135,12 @@ class GalleryScreen(StudioScreen):
     def _draw(self, keep_place: bool = True) -> None:
         root, marked = self.studio.workspace.root, set(self._marked)
         self.query_one(Browser).browse(
-            [Tile(root / tile.path, caption(tile), tile.path in marked) for tile in self._chosen], keep_place
+            [Tile(root / tile.path, self._caption(tile), tile.path in marked) for tile in self._chosen], keep_place
         )
         self.refresh_bindings()
+
+    def _caption(self, tile: CatalogTile) -> str:
+        return caption(tile, self._words.get(tile.batch, {}).get(tile.number, ""))
 
     @property
     def tile(self) -> CatalogTile | None:
@@ -152,7 +154,7 @@ class GalleryScreen(StudioScreen):
         tile = self.tile
         path = self.studio.workspace.root / tile.path if tile else None
         self.query_one("#large", Picture).show(path)
-        self.query_one("#right").border_title = Content(caption(tile) if tile else "")
+        self.query_one("#right").border_title = Content(self._caption(tile) if tile else "")
         self.query_one("#recipe", Words).say(recipe_lines(tile, path) if tile and path else Content(""))
 
     # Keys and messages
@@ -172,7 +174,7 @@ class GalleryScreen(StudioScreen):
         self.app.push_screen(PictureScreen(message.browser.all, message.place))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("mark", "favourite", "rate", "reuse", "collect", "batch", "export", "copy_path"):
+        if action in ("recipe", "mark", "favourite", "rate", "reuse", "collect", "batch", "export", "copy_path"):
             return True if self._chosen else None
         if action == "compare":
             return True if len(self._marked) > 1 else None
@@ -186,6 +188,10 @@ class GalleryScreen(StudioScreen):
         field = self.query_one("#filter", Input)
         field.value, field.display = "", False
         self.set_focus(self.query_one(Browser))
+
+    def action_recipe(self) -> None:
+        browser = self.query_one(Browser)
+        self.set_focus(self.query_one("#facts") if browser.has_focus else browser)
 
     def action_mark(self) -> None:
         if tile := self.tile:
@@ -201,7 +207,7 @@ class GalleryScreen(StudioScreen):
 
         known = {tile.path: tile for tile in self._tiles}
         root = self.studio.workspace.root
-        tiles = [Tile(root / path, caption(known[path])) for path in self._marked[:9] if path in known]
+        tiles = [Tile(root / path, self._caption(known[path])) for path in self._marked[:9] if path in known]
         self.app.push_screen(CompareScreen(tiles))
 
     def action_favourite(self) -> None:
@@ -219,7 +225,7 @@ class GalleryScreen(StudioScreen):
                     Catalog(self.studio.workspace).rate(tile.path, rating)
                     self.show_all()
 
-            self.app.push_screen(RateScreen(caption(tile)), rated)
+            self.app.push_screen(RateScreen(self._caption(tile)), rated)
 
     def action_reuse(self) -> None:
         if tile := self.tile:
@@ -260,30 +266,8 @@ class GalleryScreen(StudioScreen):
             self.studio.tell(f"Copied {path}")
 
 
-def caption(tile: CatalogTile) -> str:
-    """The few words under a tile."""
+def caption(tile: CatalogTile, words: str = "") -> str:
+    """The few words under a tile: what tells it from the others of its batch, else what it shows."""
     signs = ("★" if tile.favourite else "") + (f" {tile.rating}/5" if tile.rating else "")
-    return shown_line(f"{tile.number + 1} {signs} {wording.subject(tile.prompt)}", 60)
-
-
-def recipe_lines(tile: CatalogTile, path: Path) -> Content:
-    """Prompt, negative prompt, and how the tile was made."""
-    try:
-        recipe: dict[str, Any] = read_recipe(path)
-    except StudioError as error:
-        return Content(f"{shown(tile.prompt)}\n\n{shown(error.message)}")
-    lines = [Content.assemble(("Prompt", "bold $primary")), Content(f"  {shown(recipe.get('prompt', ''))}")]
-    if recipe.get("negative"):
-        lines += [Content.assemble(("Negative", "bold $primary")), Content(f"  {shown(recipe['negative'])}")]
-    lines.append(Content(""))
-    told = {key: recipe[key] for key in SHOWN_FIRST if key in recipe and recipe[key] not in UNTOLD.get(key, (None, ""))}
-    rows = {"batch": tile.batch, **told}
-    if recipe.get("init_sha256"):
-        rows["began from"] = "a picture, masked" if recipe.get("mask_sha256") else "a picture"
-    rows["file"] = path.name
-    if tile.rating:
-        rows["rating"] = f"{tile.rating} of 5"
-    for key, value in rows.items():
-        text = run_facts.said(value) if key != "seed" else str(value)
-        lines.append(Content.assemble((f"{key.replace('_px', ''):<11}", "$foreground 65%"), shown_line(text, 80)))
-    return Content("\n").join(lines)
+    said = f"{tile.number + 1} {signs}".strip()
+    return shown_line(f"{said} {words or tile.label or wording.subject(tile.prompt)}", 60)

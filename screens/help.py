@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 # Keys that every terminal program has.
 UNTOLD = ("app.focus_next", "app.focus_previous", "screen.copy_text")
-TEXT_WIDTH = 52
+TEXT_WIDTH = 51
 
 
 class HelpScreen(ModalScreen[None]):

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 # Seconds after the last key before the recipe is read, and before the run is estimated.
 REST_SECONDS = 0.3
+VARY_HINT = (
+    "A sweep: rank=4,16 learning_rate=1e-4,3e-4 trains every combination from the same seed, one after the other. "
+    "The same name and settings go on with one."
+)
 
 
 class RunExpected(Message):
@@ -42,10 +46,13 @@ class RunExpected(Message):
 class NewRunScreen(FormScreen):
     """The form of a recipe, under the recipe's name and the run's, above what the engine expects of it."""
 
+    MODEL = "base"
     DEFAULT_CSS = """
     NewRunScreen .head { height: 1; }
     NewRunScreen .head > Static { width: 27; color: $primary; text-style: bold; }
+    NewRunScreen .head > Static.second { width: 6; margin-left: 1; }
     NewRunScreen .head > Input { width: 1fr; }
+    NewRunScreen .head > #vary { width: 2fr; }
     NewRunScreen #about { height: auto; max-height: 3; color: $foreground 65%; margin-bottom: 1; }
     NewRunScreen #expected { height: auto; max-height: 9; margin-top: 1; }
     NewRunScreen #expectation { width: 100%; }
@@ -55,7 +62,7 @@ class NewRunScreen(FormScreen):
 
     def __init__(self, app: StudioApp, values: dict[str, Any], recipe: str, recipes: list[str]) -> None:
         names = [dataset.name for dataset in finished_datasets(app.workspace)]
-        models = ["starter", *[path.path.name for path in app.jobs("runs")]]
+        models = model_names(app)
         super().__init__(
             "New run",
             TrainSettings,
@@ -76,6 +83,8 @@ class NewRunScreen(FormScreen):
         with Horizontal(classes="head"):
             yield Static("Name")
             yield Input(placeholder="empty finds one", id="name")
+            yield Static("Vary", classes="second")
+            yield Input(placeholder="nothing: one run", id="vary")
         yield Words(shown_line(self._about), id="about")
 
     def foot(self) -> Iterable[Widget]:
@@ -89,6 +98,8 @@ class NewRunScreen(FormScreen):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         if event.widget.id == "recipe" and self._recipes:
             self.query_one("#hint", Words).say(shown_line(f"Recipes: {', '.join(self._recipes)}.", 400))
+        elif event.widget.id == "vary":
+            self.query_one("#hint", Words).say(VARY_HINT)
 
     def _after_rest(self, name: str, act: Any) -> None:
         if name in self._rests:
@@ -102,10 +113,14 @@ class NewRunScreen(FormScreen):
         if event.value.strip() in self._recipes:
             self._after_rest("recipe", self._load_recipe)
 
+    @property
+    def _recipe_written(self) -> str:
+        return self.query_one("#recipe", Input).value.strip()
+
     @on(Input.Blurred, "#recipe")
     @on(Input.Submitted, "#recipe")
     async def _load_recipe(self) -> None:
-        name = self.query_one("#recipe", Input).value.strip()
+        name = self._recipe_written
         if not name or name == self._recipe:
             return
         from studio import requests
@@ -149,22 +164,45 @@ class NewRunScreen(FormScreen):
         if message.settings == self._looked_at:
             self.query_one("#expectation", Words).say(message.text)
 
-    def action_begin(self) -> None:
-        from screens.fetch import with_model
+    def model_fetched(self, name: str) -> None:
+        super().model_fetched(name)
+        self._looked_at = None
+        self._estimate()
 
-        settings = self._form.check()
-        if isinstance(settings, TrainSettings):
-            with_model(self._owner, settings.base, super().action_begin)
+    async def action_begin(self) -> None:
+        if self._recipe_written in ("", self._recipe):
+            await super().action_begin()
+            return
+        # The fields are still those of the recipe before; what begins must have been seen.
+        await self._load_recipe()
+        self.query_one("#recipe").focus()
+        if self._recipe_written == self._recipe:
+            self._owner.tell("^j starts.", f"The form has the settings of {self._recipe} now")
 
     def _start(self, settings: TrainSettings) -> None:
         from studio import requests
 
         app = self._owner
         name = self.query_one("#name", Input).value.strip()
-        name = name or requests.free_run_name(app.workspace, self._recipe or settings.method.name)
+        if vary := self.query_one("#vary", Input).value.split():
+            self._sweep(settings, name, vary)
+            return
+        name = name or requests.free_run_name(app.workspace, self._recipe_written or settings.method.name)
         job = requests.train_job(app.workspace, settings, name, app.session.device)
         app.start(job)
         app.run_in_view = job.folder
+        app.call_later(app.switch_mode, "train")
+
+    def _sweep(self, settings: TrainSettings, name: str, vary: list[str]) -> None:
+        from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs
+
+        app = self._owner
+        record = SweepRecord(recipe=self._recipe_written, vary=tuple(vary), settings=settings)
+        sweep = plan_sweep(app.workspace, record, name)
+        app.start_series(sweep_jobs(app.workspace, sweep, app.session.device), goes_on=True)
+        app.run_in_view = None
+        runs = wording.count(len(sweep.arms), "run")
+        app.tell(f"ctrl+p, then “{sweep.name}”, compares them.", f"A sweep of {runs} begins")
         app.call_later(app.switch_mode, "train")
 
 
@@ -183,6 +221,13 @@ def expectation(settings: TrainSettings, said: list[Event]) -> Content:
 
 def _not_known(settings: TrainSettings) -> str:
     return f"{wording.count(settings.optimiser.steps, 'step')}; memory and time are not known before it begins"
+
+
+def model_names(app: StudioApp) -> list[str]:
+    """Models to begin from that are here: the starter, runs, and those of the hub that were fetched."""
+    from studio.fetching import fetched_names
+
+    return ["starter", *[job.path.name for job in app.jobs("runs")], *fetched_names(app.workspace)]
 
 
 def ask_for_run(app: StudioApp, data: str = "") -> None:

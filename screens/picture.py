@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
 
+from screens.recipe_words import recipe_line
 from screens.widgets.key_line import KeyLine
 from screens.widgets.picture import Picture
 from screens.widgets.picture_grid import PictureGrid, Tile
@@ -48,7 +49,7 @@ class PictureScreen(Screen[None]):
         tile = self._tiles[self._place]
         self.query_one(Picture).show(tile.path)
         text = f"{self._place + 1} of {len(self._tiles)}   {shown(tile.caption)}   {shown(tile.path.name)}"
-        self.query_one("#caption", Words).say(Content(text))
+        self.query_one("#caption", Words).say(Content(f"{text}\n{recipe_line(tile.path)}".rstrip()))
 
     def action_go(self, by: int) -> None:
         self._place = (self._place + by) % len(self._tiles)

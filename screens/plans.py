@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from screens import wording
+from screens.confirm import ConfirmScreen
 from screens.widgets.job_table import Column, JobTable
 from screens.widgets.key_line import KeyLine
 from screens.widgets.words import Words
@@ -28,10 +29,10 @@ CLASSES = 12
 
 
 class PlanScreen(ModalScreen["str | None"]):
-    """The plans with what each is for; enter makes one with the settings of the Prompt screen."""
+    """The plans with what each is for; one is made with the settings of the Prompt screen, once that was agreed to."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+j,ctrl+enter", "begin", "Start", key_display="^j", priority=True),
+        Binding("ctrl+j,ctrl+enter", "begin", "Start", key_display="^j", show=False, priority=True),
         Binding("escape,q,p", "close", "Cancel"),
     ]
     DEFAULT_CSS = """
@@ -50,7 +51,7 @@ class PlanScreen(ModalScreen["str | None"]):
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = Content(shown_line(f"Class plan · {self._settings.model}", 70))
             dialog.border_subtitle = Content("enter start · esc cancel")
-            yield JobTable(COLUMNS)
+            yield JobTable(COLUMNS, enter="Start")
             with VerticalScroll():
                 yield Words(id="about")
         yield KeyLine()
@@ -75,8 +76,17 @@ class PlanScreen(ModalScreen["str | None"]):
     @on(JobTable.RowSelected)
     def action_begin(self) -> None:
         name = self.query_one(JobTable).row_in_view
-        if name in self._plans:
-            self.dismiss(name)
+        if name not in self._plans:
+            return
+
+        def answered(is_wanted: bool | None) -> None:
+            if is_wanted:
+                self.dismiss(name)
+
+        tiles = wording.count(self._plans[name].wanted, "tile")
+        title = f"Make {tiles} of {shown_line(name, 30)}?"
+        text = f"With {shown_line(self._settings.model, 40)} and the settings of the Prompt screen."
+        self.app.push_screen(ConfirmScreen(title, text, f"Make {tiles}", "Not now"), answered)
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -14,10 +14,9 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
-from screens import run_facts, wording
-from screens.batch_facts import SHEET
+from screens import batch_facts, run_facts, wording
 from screens.frame import StudioScreen
-from screens.prompt_facts import Looked, look_at
+from screens.prompt_facts import Looked, look_at, seconds_for
 from screens.watching import JobNews, Watched
 from screens.widgets.form import Form
 from screens.widgets.job_table import Column, JobTable
@@ -36,6 +35,7 @@ REST_SECONDS = 0.4
 SUGGESTIONS = (Column("suggestion", 56), Column("from"))
 HISTORY = (Column("", 1), Column("batch", 16), Column("tiles", 7, right=True), Column("prompt"))
 ASK = "e to write: a satellite image of a {river|canal} delta with sand banks"
+FROM = "prompts: file, book or SET:SPLIT"
 LEFT_OUT = ("batch", "precision")
 
 
@@ -56,6 +56,7 @@ class PromptScreen(StudioScreen):
         ),
         Binding("e", "edit", "Edit", tooltip="Write the prompt; esc leaves the editor"),
         Binding("x", "stop", "Stop", tooltip="Stop making images; what is made stays"),
+        Binding("r", "resume", "Resume", tooltip="Make the tiles that are missing of a batch that stopped"),
         Binding("p", "plan", "Class plan", tooltip="Make so many tiles of each class, and refuse what is not usable"),
         Binding("g", "grid", "Grid", tooltip="The prompt in several settings side by side"),
         Binding("v", "batch", "View batch", tooltip="A grid's sheet; what became of a plan, and what was refused"),
@@ -73,6 +74,7 @@ class PromptScreen(StudioScreen):
         self._seed = 0
         self._suggested: tuple[tuple[str, str], ...] = ()
         self._batch_in_view: str | None = None
+        self._is_begun = False
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="body"):
@@ -82,6 +84,7 @@ class PromptScreen(StudioScreen):
                         id="text", soft_wrap=True, tab_behavior="focus", show_line_numbers=False, placeholder=ASK
                     )
                     yield Input(placeholder="negative: what to steer away from", id="negative")
+                    yield Input(placeholder=FROM, id="prompts")
                     yield Words(id="said")
                 with Vertical(id="suggestions", classes="frame"):
                     yield JobTable(SUGGESTIONS, id="suggested")
@@ -96,7 +99,9 @@ class PromptScreen(StudioScreen):
                     yield JobTable(HISTORY, id="batches")
 
     def _models(self) -> list[str]:
-        return ["starter", *[job.path.name for job in self.studio.jobs("runs")]]
+        from screens.new_run import model_names
+
+        return model_names(self.studio)
 
     def on_mount(self) -> None:
         self.query_one("#prompt").border_title = "Prompt"
@@ -132,7 +137,12 @@ class PromptScreen(StudioScreen):
                 f"{len(images):,}",
                 prompt,
             )
-        self.query_one("#batches", JobTable).show(rows)
+        table = self.query_one("#batches", JobTable)
+        table.show(rows)
+        if self.job is not None and (self._is_begun or not table.has_focus):
+            # The batch in view; one that was just begun has no row before its folder is found.
+            self._is_begun = self._is_begun and self.job.path.name != self._batch_in_view
+            table.go_to(self.job.path.name)
 
     def _batches(self) -> list[Watched]:
         return sorted(self.studio.jobs("batches"), key=lambda job: job.state.started_at, reverse=True)
@@ -147,9 +157,9 @@ class PromptScreen(StudioScreen):
         job, grid = self.job, self.query_one("#results", PictureGrid)
         if job is None:
             return
-        images, sheet = list(job.state.images)[-9:], job.path / SHEET
-        if not job.is_live and sheet.is_file():
-            grid.show([Tile(sheet, "all cells, labelled; f shows them larger")])
+        images = list(job.state.images)[-9:]
+        if batch_facts.has_sheet(job):
+            grid.show([Tile(job.path / batch_facts.SHEET, "all cells, labelled; f shows them larger")])
         else:
             grid.show([Tile(job.path / one.path, f"seed {one.seed}") for one in images])
         grid.border_title = Content(f"Result · {shown_line(job.path.name, 30)}")
@@ -158,8 +168,8 @@ class PromptScreen(StudioScreen):
             grid.border_subtitle = Content(wording.phase_of(phase, 24))
         else:
             refused = f" · {len(job.state.refused):,} refused" if job.state.refused else ""
-            made = wording.count(len(job.state.images), "tile")
-            grid.border_subtitle = Content(f"{made}{refused} · {job.state.status}")
+            made = wording.tiles_of(job.state, batch_facts.wanted(job))
+            grid.border_subtitle = Content(f"{made}{refused} · {batch_facts.fate(job)}")
         self.refresh_bindings()
 
     async def _reuse(self, recipe: dict[str, Any]) -> None:
@@ -167,6 +177,7 @@ class PromptScreen(StudioScreen):
         if "prompt" in recipe:
             self.query_one("#text", TextArea).text = shown(recipe["prompt"])
             self.query_one("#negative", Input).value = shown_line(recipe.get("negative", ""))
+            self.query_one("#prompts", Input).value = ""
         known = {name: recipe[name] for name in GenerateSettings.model_fields if name in recipe and name != "count"}
         if recipe.get("window_px") and recipe.get("upscale", 1) == 1:
             known["scene"] = True
@@ -179,7 +190,7 @@ class PromptScreen(StudioScreen):
     # The prompt as it is written
 
     @on(TextArea.Changed, "#text")
-    @on(Input.Changed, "#negative")
+    @on(Input.Changed, "#negative,#prompts,Choice")
     def _look_soon(self) -> None:
         if self._timer is not None:
             self._timer.stop()
@@ -187,28 +198,49 @@ class PromptScreen(StudioScreen):
 
     def _look_now(self) -> None:
         model = str(self.query_one(Form).values.get("model") or "starter")
-        self._look(self.query_one("#text", TextArea).text, model, self._seed)
+        self._look(self.query_one("#text", TextArea).text, model, self._seed, self._source)
 
     @work(thread=True, exclusive=True, group="look")
-    def _look(self, text: str, model: str, seed: int) -> None:
-        self.post_message(PromptLooked(look_at(self.studio.workspace, text, model, seed)))
+    def _look(self, text: str, model: str, seed: int, source: str) -> None:
+        self.post_message(PromptLooked(look_at(self.studio.workspace, text, model, seed, source)))
 
     def on_prompt_looked(self, message: PromptLooked) -> None:
         looked = message.looked
         said: list[str | tuple[str, str]] = []
         if looked.fault:
             said.append((f"! {looked.fault}", "$error"))
+        elif self._source:
+            said.append(
+                f"{wording.count(looked.prompts, 'prompt')} of {shown_line(self._source, 40)}, not the text above"
+            )
         elif looked.prompts > 1:
             said.append(f"{{a|b}} makes one prompt for each choice: {looked.prompts} prompts")
         self.query_one("#said", Words).say(Content.assemble(*said))
         colour = "bold $error" if looked.is_too_long else ""
         self.query_one("#prompt").border_subtitle = Content.assemble((looked.tokens, colour))
+        self.query_one("#sampling").border_subtitle = Content("" if looked.fault else self._expected(looked.prompts))
         self._suggested = looked.suggestions
         self.query_one("#suggested", JobTable).show(
             {
                 str(place): (shown_line(text, 200), shown_line(source, 24))
                 for place, (text, source) in enumerate(self._suggested)
             }
+        )
+
+    @property
+    def _source(self) -> str:
+        """The file, book or split that gives the prompts, if one is named."""
+        return self.query_one("#prompts", Input).value.strip()
+
+    def _expected(self, prompts: int) -> str:
+        """How many tiles there will be, and how long they take where some like them were made before."""
+        settings = self.query_one(Form).settings
+        if not isinstance(settings, GenerateSettings):
+            return ""
+        count = settings.count or prompts
+        seconds = seconds_for(self._batches(), settings.model_dump(), count)
+        return wording.count(count, "tile") + (
+            f" · ≈ {wording.duration(max(seconds, 1))}" if seconds is not None else ""
         )
 
     # Keys and messages
@@ -244,8 +276,12 @@ class PromptScreen(StudioScreen):
         self.app.push_screen(PictureScreen(message.grid.tiles, message.place))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "stop" and self.is_mounted:
-            return True if self.job and self.job.is_live else None
+        if action in ("stop", "resume") and self.is_mounted:
+            # One of the two is of use, and the line of keys has no room for both.
+            can_resume = self.job is not None and self.job.state.status in wording.RESUMABLE
+            if action == "resume":
+                return can_resume
+            return False if can_resume else True if self.job and self.job.is_live else None
         if action == "batch" and self.is_mounted:
             return True if self.job else None
         if action == "full_size" and self.is_mounted:
@@ -280,6 +316,12 @@ class PromptScreen(StudioScreen):
         if job := self.job:
             self.studio.ask(job.watch.folder, "stop")
 
+    def action_resume(self) -> None:
+        from screens.batch import resume
+
+        if job := self.job:
+            resume(self.studio, job)
+
     def action_keep(self) -> None:
         from studio.prompts.book import Prompt, add_prompts
 
@@ -311,10 +353,12 @@ class PromptScreen(StudioScreen):
         settings = self.query_one(Form).check()
         if not isinstance(settings, GenerateSettings):
             return
-        if not self._text:
+        prompts = self._source
+        if not self._text and not prompts:
             self.studio.tell("e writes one.", "There is no prompt yet", "warning")
             return
-        source = requests.PromptSource(prompt=self._text, negative=self.query_one("#negative", Input).value)
+        negative = self.query_one("#negative", Input).value
+        source = requests.PromptSource(prompt="" if prompts else self._text, prompts=prompts, negative=negative)
         with_model(self.studio, settings.model, lambda: self._begin(settings, source, "image"))
 
     def action_plan(self) -> None:
@@ -362,6 +406,6 @@ class PromptScreen(StudioScreen):
 
     def _follow(self, job: Job, what: str) -> None:
         """Start a batch, and show what comes of it."""
-        self._batch_in_view = job.folder.path.name
+        self._batch_in_view, self._is_begun = job.folder.path.name, True
         self.studio.start(job)
         self.studio.tell(f"Making {what} as {job.folder.path.name}.")

@@ -11,7 +11,7 @@ from studio.session import Session
 
 
 class Series(threading.Thread):
-    """Starts the next job when the one before it is done; ends early where one did not complete."""
+    """Starts the next job when the one before it is done; ends early where one was stopped, or failed."""
 
     def __init__(
         self,
@@ -19,12 +19,15 @@ class Series(threading.Thread):
         jobs: Iterable[Job],
         begun: Callable[[Path], None],
         failed: Callable[[StudioError], None],
+        goes_on: bool = False,
     ) -> None:
+        """`goes_on` where a job that failed does not matter to those after it."""
         super().__init__(name="series")
         self._session = session
         self._jobs = jobs
         self._begun = begun
         self._failed = failed
+        self._enough = ("completed", "failed") if goes_on else ("completed",)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -51,4 +54,4 @@ class Series(threading.Thread):
         self._session.start(job, watch)
         self._begun(job.folder.path)
         ended.wait()
-        return outcomes[0].outcome == "completed"
+        return outcomes[0].outcome in self._enough

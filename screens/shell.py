@@ -217,7 +217,9 @@ class StudioApp(App[int]):
         elif state.status == "failed" and state.finished is not None:
             self.tell(f"{state.finished.message}\n{state.finished.hint}".strip(), f"{name} failed", "error")
         else:
-            self.tell(f"{name} stopped at step {state.step:,}. r on its screen resumes it.", severity="warning")
+            from screens.batch_facts import wanted
+
+            self.tell(f"{name} {wording.end_of(state, wanted(job))}", severity="warning")
 
     def _tell_warning(self, job: Watched, event: Warned) -> None:
         if not self.journals.has_looked:
@@ -245,9 +247,9 @@ class StudioApp(App[int]):
         self.session.start(job)
         self.journals.expect(job.folder.path)
 
-    def start_series(self, jobs: Iterable[Job]) -> None:
-        """Do jobs one after the other, each made when the one before it is done."""
-        series = Series(self.session, jobs, self.journals.expect, self._series_failed)
+    def start_series(self, jobs: Iterable[Job], goes_on: bool = False) -> None:
+        """Do jobs one after the other, each made when the one before it is done; on past one that failed, if told."""
+        series = Series(self.session, jobs, self.journals.expect, self._series_failed, goes_on)
         self._series.append(series)
         series.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import on
@@ -35,15 +36,17 @@ class TrainScreen(StudioScreen):
         Binding("s", "save", "Save", tooltip="Save a checkpoint now"),
         Binding("v", "preview", "Preview", tooltip="Make previews now"),
         Binding("r", "resume", "Resume", tooltip="Go on where the newest checkpoint is"),
-        Binding("n", "new_run", "New run", tooltip="Train on a data set"),
+        Binding("n", "new_run", "New", tooltip="Train on a data set"),
+        Binding("b", "probe", "Probe", tooltip="Draw fixed prompts, to see what a base knows before it is trained"),
         Binding("c", "checkpoints", "Checkpoints", tooltip="What was measured at each; p promotes one"),
         Binding("e", "edit_copy", "Copy", tooltip="A new run from this one's settings"),
+        Binding("z", "zoom", "Zoom", tooltip="The curve on the whole screen"),
+        Binding("w", "export", "Write out", tooltip="Export this run as a LoRA or a whole model"),
         Binding("left_square_bracket", "series(-1)", "Curve", show=False, tooltip="The curve before"),
         Binding("right_square_bracket", "series(1)", "Curve", key_display="[ ]", tooltip="The next curve"),
         Binding("left", "preview_step(-1)", "Earlier previews", show=False),
         Binding("right", "preview_step(1)", "Later previews", show=False),
         Binding("enter", "full_size", "Full size", show=False, tooltip="The previews as large as the screen"),
-        Binding("z", "zoom", "Zoom", tooltip="The curve on the whole screen"),
         Binding("L", "log", "Log", show=False, tooltip="What libraries printed, and tracebacks"),
         Binding("up,k", "other_run(-1)", "Newer run", show=False),
         Binding("down,j", "other_run(1)", "Older run", show=False),
@@ -68,7 +71,6 @@ class TrainScreen(StudioScreen):
                     yield EventLog(id="events", classes="frame")
 
     def on_mount(self) -> None:
-        self.query_one("#speed").border_title = "Speed"
         self.query_one("#events").border_title = "Events"
         self.query_one("#previews").border_subtitle = "← → step   ↵ full size"
         self.query_one("#plot").border_subtitle = "train ⠂  smoothed ⣿  validation ○"
@@ -89,8 +91,6 @@ class TrainScreen(StudioScreen):
 
     def show_all(self) -> None:
         job = self.job
-        title = wording.title_of(job.state) if job else ""
-        self.query_one("#settings").border_title = Content(f"Settings · {title}" if job else "Settings")
         self.query_one("#told", Words).say(told(job) if job else Content("No run yet. n begins one."))
         self._show_state(job)
         self._show_plot()
@@ -111,11 +111,28 @@ class TrainScreen(StudioScreen):
 
     def _show_state(self, job: Watched | None) -> None:
         self.query_one("#speed", Words).say(speed(job) if job else Content(""))
-        settings = self.query_one("#settings")
-        settings.border_subtitle = Content(shown_line(status(job), 34) if job else "")
+        self._show_title(job)
         self.query_one(EventLog).show(job.state if job else None)
         self._show_previews(job)
+        # The key says what it would do now.
+        word = "Resume" if job and job.state.status == "paused" else "Pause"
+        keys = self._bindings.key_to_bindings
+        keys["space"] = [replace(one, description=word) for one in keys["space"]]
         self.refresh_bindings()
+
+    def _show_title(self, job: Watched | None) -> None:
+        """Which run it is and how it stands, on the settings, or on the speed where there is no room for those."""
+        title, stands = (f" · {wording.title_of(job.state)}", status(job)) if job else ("", "")
+        settings, speed = self.query_one("#settings"), self.query_one("#speed")
+        settings.border_title = Content(f"Settings{title}")
+        settings.border_subtitle = Content(shown_line(stands, 34))
+        is_hidden = not settings.display
+        speed.border_title = Content(f"Speed{title}" if is_hidden else "Speed")
+        speed.border_subtitle = Content(shown_line(stands, max(self.size.width - 8, 20)) if is_hidden else "")
+
+    def on_resize(self) -> None:
+        # Only then has the style for the new size been applied.
+        self.call_after_refresh(lambda: self._show_title(self.job))
 
     def _show_previews(self, job: Watched | None) -> None:
         previews = list(job.state.previews) if job else []
@@ -155,7 +172,7 @@ class TrainScreen(StudioScreen):
             return True if job and job.is_live else None
         if action == "resume":
             return True if job and job.state.status in ("stopped", "interrupted", "failed") else None
-        if action in ("edit_copy", "log", "zoom", "series", "checkpoints"):
+        if action in ("edit_copy", "log", "zoom", "series", "checkpoints", "export"):
             return True if job else None
         return True
 
@@ -185,6 +202,11 @@ class TrainScreen(StudioScreen):
 
         ask_for_run(self.studio)
 
+    def action_probe(self) -> None:
+        from screens.probe_form import ProbeScreen
+
+        self.app.push_screen(ProbeScreen(self.studio))
+
     def action_edit_copy(self) -> None:
         from screens.new_run import ask_for_copy
 
@@ -204,6 +226,12 @@ class TrainScreen(StudioScreen):
 
         if job := self.job:
             self.app.push_screen(CheckpointScreen(job.path))
+
+    def action_export(self) -> None:
+        from screens.export_form import ask_for_run_export
+
+        if job := self.job:
+            ask_for_run_export(self.studio, job.path)
 
     def action_zoom(self) -> None:
         self.toggle_class("-zoomed")

@@ -1,6 +1,7 @@
 """Numbers, times and sizes as the screens say them."""
 
 import re
+from dataclasses import replace
 
 from studio.display import shown_line
 from studio.errors import StudioError
@@ -19,8 +20,10 @@ from studio.events import (
     Validated,
     Warned,
 )
-from studio.runs import RunState
+from studio.runs import RunState, Status
 
+BATCH_KINDS = ("generate", "grid")
+RESUMABLE: tuple[Status, ...] = ("stopped", "interrupted", "failed")
 KIND_VERBS = {
     "import": "Import", "train": "Training", "generate": "Generation", "grid": "Grid", "evaluate": "Evaluation",
     "downstream": "Classifier", "export": "Export",
@@ -69,8 +72,11 @@ def block_bar(share: float, width: int) -> str:
 
 
 def progress(state: RunState) -> tuple[int, int]:
-    """(done, of how many) of a job, in steps or pieces; (0, 0) where it is not known yet."""
-    if state.phase is not None and state.phase.total:
+    """(done, of how many) of a job, in steps or else in pieces; (0, 0) where it is not known yet.
+
+    A run is as far as its steps, whatever is encoded or measured between two of them.
+    """
+    if not state.steps and state.phase is not None and state.phase.total:
         return state.phase.done, state.phase.total
     return state.step, state.steps
 
@@ -80,6 +86,33 @@ def phase_of(phase: Phase, width: int = 40) -> str:
     of = f" {phase.done:,}/{phase.total:,}" if phase.total else ""
     within = f" · step {phase.step:,}/{phase.steps:,}" if phase.steps else ""
     return f"{shown_line(phase.name, width)}{of}{within}"
+
+
+def end_of(state: RunState, wanted: int) -> str:
+    """How far a job came that ended before it was done, and what goes on with it.
+
+    Args:
+        wanted: how many tiles a batch was to have; 0 where it is not known.
+    """
+    if state.kind == "train":
+        return f"stopped at step {state.step:,}. r on its screen resumes it."
+    if state.kind in BATCH_KINDS:
+        return f"stopped with {tiles_of(state, wanted)}. r on Prompt or in its view resumes it."
+    return "stopped before it was done."
+
+
+def tiles_of(state: RunState, wanted: int) -> str:
+    """32 of 388 tiles."""
+    made = len(state.images)
+    return f"{made:,} of {count(wanted, 'tile')}" if wanted > made else count(made, "tile")
+
+
+def phase_beside(state: RunState, width: int = 40) -> str:
+    """The phase, to stand beside the progress; with its own count where that is another."""
+    phase = state.phase
+    if phase is None:
+        return ""
+    return phase_of(phase if state.steps else replace(phase, total=0), width)
 
 
 def plan_of(plan: Planned) -> str:

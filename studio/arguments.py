@@ -31,7 +31,7 @@ def make_parser() -> tuple["Parser", dict[str, "Parser"]]:
 
     def command(name: str, run: Command, help: str) -> argparse.ArgumentParser:
         added = parsers.add_parser(name, help=help, description=help, allow_abbrev=False)
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, makes_workspace=False)
         return added
 
     command("init", commands.init, "make the workspace, and stop")
@@ -75,11 +75,10 @@ def make_parser() -> tuple["Parser", dict[str, "Parser"]]:
         help="starter, RUN, RUN@STEP, a diffusers folder, FILE.safetensors, or OWNER/NAME of the hub (starter)",
     )
     prompts = one.add_mutually_exclusive_group(required=True)
-    prompts.add_argument("--prompt", default="", metavar="TEXT", help="one prompt; {a|b} makes one for each choice")
-    prompts.add_argument(
-        "--prompts", default="", metavar="FILE", help="text, .jsonl or .toml file, prompt book, or DATASET:SPLIT"
-    )
-    prompts.add_argument("--plan", default="", metavar="NAME|FILE", help="a class plan, or its .toml file")
+    # None, as argparse takes whatever equals the default for not given.
+    prompts.add_argument("--prompt", metavar="TEXT", help="one prompt; {a|b} makes one for each choice")
+    prompts.add_argument("--prompts", metavar="FILE", help="text, .jsonl or .toml file, prompt book, or DATASET:SPLIT")
+    prompts.add_argument("--plan", metavar="NAME|FILE", help="a class plan, or its .toml file")
     one.add_argument("--negative", default="", metavar="TEXT", help="what to steer away from")
     one.add_argument("--count", type=int, default=0, metavar="N", help="tiles in all (one for each prompt)")
     one.add_argument("--as", dest="name", default="", metavar="BATCH", help="name of the batch")

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
     0 done, 1 failed, 2 wrong usage or settings, 75 stopped but resumable, 130 interrupted.
     """
+    _quieten_libraries()
     as_json = "--json" in arguments
     words = [word for word in arguments if word != "--json"]
     if as_json or _names_a_command(words):
@@ -102,7 +103,6 @@ def _headless(words: Sequence[str], as_json: bool) -> int:
     from studio.launch import follows
     from studio.reporting import Reporter
 
-    _quieten_libraries()
     as_json = as_json and not follows()  # of several processes, one says what they did
     command = next(iter([word for word in words if not word.startswith("-")][1:]), "")
     with Reporter(command, as_json) as reporter, _ending_on_signals() as signalled:

@@ -94,7 +94,7 @@ def _estimate(args: argparse.Namespace, reporter: Any, workspace: Workspace, set
             reporter.event(event)
     plan = next((event for event in said if isinstance(event, Planned)), None)
     result: dict[str, Any] = {"steps": told.optimiser.steps, "known_problems": settings.known_problems}
-    result |= {"memory_bytes": plan.memory_bytes, "seconds": plan.seconds} if plan else {}
+    result |= {"memory_bytes": round(plan.memory_bytes), "seconds": plan.seconds} if plan else {}
     if settings.known_problems:
         reporter.say(f"Known: {settings.known_problems}")
     text = plan_in_words(plan) if plan else f"{told.optimiser.steps} steps; memory and time are not known yet."
@@ -138,7 +138,7 @@ def generate(args: argparse.Namespace, reporter: Any) -> int:
     workspace = _writable(args)
     values = {**_sampling(args), "init": args.init, "mask": args.mask}
     settings = config.check(values, GenerateSettings, "The generation")
-    source = requests.PromptSource(args.prompt, args.prompts, args.plan, args.negative)
+    source = requests.PromptSource(args.prompt or "", args.prompts or "", args.plan or "", args.negative)
     tiles = requests.tiles_of(workspace, source, args.count, args.seed)
     plan = requests.plan_of(workspace, source)
     _fetched(workspace, reporter, args.model)
@@ -165,6 +165,8 @@ def model(args: argparse.Namespace, reporter: Any) -> int:
     from studio.events import Finished
 
     if args.action == "list":
+        if args.source:
+            raise UsageError(f"model list takes no {shown_line(args.source, 80)}.", "Write: model list")
         records = fetching.fetched_models(_opened(args))
         for record in records:
             reporter.line({"type": "model", **record}, f"{record['name']}  {record['bytes'] / 1e9:.2f} GB")
@@ -217,9 +219,12 @@ def reproduce(args: argparse.Namespace, reporter: Any) -> int:
     from studio.session import reproduce
 
     result = reproduce(_opened(args), args.tile, _device(args))
-    reasons = "; ".join(result["reasons"])
-    text = "Identical." if result["identical"] else f"{result['differing_pixels']} pixels differ. {reasons}"
-    return int(reporter.finish(Finished("completed", result=result), 0, text))
+    if result["identical"]:
+        return int(reporter.finish(Finished("completed", result=result), 0, "Identical."))
+    count = result["differing_pixels"]
+    differing = "1 pixel differs" if count == 1 else f"{count:,} pixels differ"
+    text = shown_line(f"{differing}: {'; '.join(result['reasons'])}.")
+    return int(reporter.finish(Finished("completed", result=result), 1, text))
 
 
 def evaluate(args: argparse.Namespace, reporter: Any) -> int:
@@ -338,8 +343,12 @@ def _figure(value: float | None) -> str:
 
 def probe(args: argparse.Namespace, reporter: Any) -> int:
     from studio import requests
+    from studio.settings import ProbeSettings
 
-    job = requests.probe_job(_writable(args), args.model, args.data, args.count, args.name, _device(args))
+    workspace = _writable(args)
+    settings = config.check({"model": args.model, "data": args.data, "count": args.count}, ProbeSettings, "The probe")
+    _fetched(workspace, reporter, args.model)
+    job = requests.probe_job(workspace, settings, args.name, _device(args))
     return _work(args, reporter, job, lambda r: f"{r['saved']} tiles of fixed prompts are in the batch {r['batch']}.")
 
 
@@ -350,6 +359,7 @@ def sweep(args: argparse.Namespace, reporter: Any) -> int:
 
     workspace, device = _writable(args), _device(args)
     settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
+    _fetched(workspace, reporter, settings.base)
     record = SweepRecord(recipe=args.recipe, settings=settings, vary=tuple(args.vary))
     planned = plan_sweep(workspace, record, args.name)
     session, signalled = _session(make_workspace(workspace.root))
@@ -358,13 +368,16 @@ def sweep(args: argparse.Namespace, reporter: Any) -> int:
         reporter.say(f"{job.folder.path.name}: {', '.join(f'{key}={value}' for key, value in values.items())}")
         is_new = not job.folder.journal_path.is_file()
         finished = session.execute(job, reporter.event, lambda: signalled() is not None)
-        if is_new and finished.exit_code == UsageError.exit_code:
+        if is_new and _came_to_nothing(job, finished):
             requests.take_back(job)
         if finished.outcome == "stopped" or finished.exit_code == UsageError.exit_code:
             return int(reporter.finish(finished, _exit_code(finished, signalled())))
         if finished.outcome == "failed":  # a step size too large is a finding too
             reporter.say(f"{finished.message} The sweep goes on.")
-    return _compared(args, reporter, Finished("completed"), sweep_records(workspace, planned))
+    records = sweep_records(workspace, planned)
+    none_done = Finished("failed", "No run of the sweep completed.", "How one ended tells: rs-studio WS watch RUN", 1)
+    is_done = any(record["status"] == "completed" for record in records)
+    return _compared(args, reporter, Finished("completed") if is_done else none_done, records)
 
 
 def sweeps(args: argparse.Namespace, reporter: Any) -> int:
@@ -401,13 +414,13 @@ def _compared(args: argparse.Namespace, reporter: Any, finished: Any, records: l
     done = [record for record in records if record["status"] == "completed"]
     result = {"sweep": records[0]["sweep"], "runs": len(records), "completed": len(done)}
     result |= {"best_run": records[0]["run"] if done else None}
-    return int(reporter.finish(replace(finished, result=result), 0))
+    return int(reporter.finish(replace(finished, result=result), finished.exit_code))
 
 
 def control(args: argparse.Namespace, reporter: Any) -> int:
     from studio.events import Finished
     from studio.requests import promote
-    from studio.runs import JobFolder
+    from studio.runs import JobFolder, state_of
 
     workspace = open_workspace(args.workspace)
     if args.request == "promote":
@@ -415,6 +428,8 @@ def control(args: argparse.Namespace, reporter: Any) -> int:
         done = Finished("completed", result={"run": name, "request": "promote"})
         return int(reporter.finish(done, 0, f"{name} now stands for its run."))
     folder = JobFolder(workspace.run(args.run_name))
+    if state_of(folder.path).status == "completed":
+        raise UsageError(f"{folder.path.name} has completed all its steps, so nobody works on it.")
     folder.ask(args.request)
     done = Finished("completed", result={"run": folder.path.name, "request": args.request})
     return int(reporter.finish(done, 0, f"{folder.path.name} is asked to {args.request}."))
@@ -447,15 +462,26 @@ def doctor(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def _work(args: argparse.Namespace, reporter: Any, job: Any, text: Callable[[dict[str, Any]], str]) -> int:
-    from studio.requests import take_back
+    from studio.requests import take_back, take_back_workspace
 
     session, signalled = _session(job.workspace)
     is_new = not job.folder.journal_path.is_file()
     finished = session.execute(job, reporter.event, lambda: signalled() is not None)
-    if is_new and finished.exit_code == UsageError.exit_code:
+    if is_new and _came_to_nothing(job, finished):
         take_back(job)
+        if args.makes_workspace:
+            take_back_workspace(job.workspace)
     told = text(finished.result) if finished.outcome == "completed" else ""
     return int(reporter.finish(finished, _exit_code(finished, signalled()), told))
+
+
+def _came_to_nothing(job: Any, finished: Any) -> bool:
+    """Whether a job may be taken back: its settings cannot be used, or it is a batch whose log has nothing to tell."""
+    from studio.requests import BATCHES
+
+    if finished.exit_code == UsageError.exit_code:
+        return True
+    return finished.outcome == "failed" and job.kind in BATCHES and not job.folder.log_path.is_file()
 
 
 def _session(workspace: Workspace) -> tuple[Any, Callable[[], int | None]]:
@@ -484,6 +510,7 @@ def _writable(args: argparse.Namespace) -> Workspace:
     """
     can_hold_workspace(args.workspace)
     workspace = Workspace(args.workspace)
+    args.makes_workspace = not workspace.root.exists()
     if workspace.settings_path.is_file():
         config.load(workspace.settings_path, config.WorkspaceSettings)
     return workspace
@@ -518,7 +545,7 @@ def _size(text: str) -> tuple[int | None, int | None]:
     """Width and height of '64' or '96x64'; neither for nothing."""
     if not text:
         return None, None
-    width, _, height = text.lower().replace("×", "x").partition("x")
-    if not width.isdecimal() or (height and not height.isdecimal()):
+    width, by, height = text.lower().replace("×", "x").partition("x")
+    if not width.isdecimal() or (by and not height.isdecimal()):
         raise UsageError(f"{text} is not a size.", "Write 512 or 512x768.")
     return int(width), int(height or width)

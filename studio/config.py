@@ -78,15 +78,17 @@ def check(
 
 
 def faults_of(error: ValidationError) -> list[tuple[str, str]]:
-    """(dotted path, what is wrong) of every fault, in words for people."""
-    return [(".".join(map(str, fault["loc"])) or "file", _in_words(fault)) for fault in error.errors()]
+    """(dotted path, what is wrong) of every fault, in words for people; what is wrong with the whole has no path."""
+    return [(".".join(map(str, fault["loc"])), _in_words(fault)) for fault in error.errors()]
 
 
 def _in_words(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "is not a setting"
     message: str = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    given = "" if fault["type"] == "missing" else f" (given: {shown_line(repr(fault['input']), 60)})"
+    # Settings that do not go together say themselves which; all of them would be the input.
+    is_of_whole = fault["type"] == "value_error" and isinstance(fault["input"], Mapping)
+    given = "" if is_of_whole or fault["type"] == "missing" else f" (given: {shown_line(repr(fault['input']), 60)})"
     return message[0].lower() + message[1:] + given
 
 

@@ -32,6 +32,16 @@ def cpu_load() -> DeviceLoad:
     return DeviceLoad("cpu", label, psutil.cpu_percent(), memory.total - memory.available, memory.total)
 
 
+def cpu_name() -> str:
+    """The processor's make and model, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            models = (line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(models, platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
 def gpu_loads() -> list[DeviceLoad]:
     """Every NVIDIA GPU that the driver shows; empty where there is no driver."""
     import pynvml  # only machines with a driver get past the next line

@@ -24,12 +24,16 @@ class UsageError(StudioError):
     exit_code = 2
 
 
+class NotFetched(UsageError):
+    """A model that has to be downloaded, or unpacked from its file, before it can be opened."""
+
+
 class SettingsError(UsageError):
     """Every fault of a settings file or form, each with its path, at once."""
 
     def __init__(self, source: str, faults: Sequence[tuple[str, str]], hint: str = "") -> None:
         self.faults = tuple(faults)
-        listed = "; ".join(f"{path}: {fault}" for path, fault in self.faults)
+        listed = "; ".join(f"{path}: {fault}" if path else fault for path, fault in self.faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
         super().__init__(f"{source} has {count}: {listed}.", hint or "Correct what is named and try again.")
 

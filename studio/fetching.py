@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studio.errors import UsageError
+from studio.errors import NotFetched, UsageError
 from studio.events import Event, Phase
 from studio.models import stored
-from studio.models.registry import ModelRef, NotFetched, resolve
+from studio.models.registry import ModelRef, resolve
 from studio.workspace import Workspace, make_workspace
 
 
@@ -72,6 +72,16 @@ def fetched_models(workspace: Workspace) -> list[dict[str, Any]]:
         {"name": name, "revision": revision, "folder": str(folder), "bytes": _bytes_in(folder)}
         for name, revision, folder in found
     ]
+
+
+def fetched_names(workspace: Workspace) -> list[str]:
+    """Names of the hub's models that were fetched, with the commit where the name alone means another."""
+    names = []
+    for hub_id, commit, folder in stored.downloaded(workspace):
+        ref = folder.parent.parent / "refs" / stored.DEFAULT_REVISION
+        is_meant = ref.is_file() and ref.read_text().strip() == commit
+        names.append(hub_id if is_meant else f"{hub_id}@{commit}")
+    return names
 
 
 def _bytes_in(folder: Path) -> int:

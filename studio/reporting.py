@@ -144,7 +144,7 @@ class Reporter:
 
     def _plan(self, plan: Planned) -> None:
         if self.as_json:
-            self.line({"type": "plan", **asdict(plan)})
+            self.line({"type": "plan", **asdict(plan), "memory_bytes": round(plan.memory_bytes)})
         else:
             self.say(plan_in_words(plan))
 

@@ -3,7 +3,7 @@
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from studio import __version__, config, files
 from studio.datasets.captions import readable_class
 from studio.datasets.dataset import FACTS, held_out_split, open_dataset
 from studio.datasets.importer import scan
+from studio.display import shown_line
 from studio.errors import UsageError, unknown
 from studio.events import Event
-from studio.exports.export import check_export
+from studio.exports.export import check_export, check_target
 from studio.generation.axes import GRID_FILE, plan_grid
 from studio.generation.class_plan import CLASS_PLAN, Plan, find_plan, plan_classes, plans
-from studio.generation.inputs import INPUTS, keep_inputs, sized_as_its_input
+from studio.generation.inputs import keep_inputs, sized_as_its_input
 from studio.generation.plans import PLAN_FILE, PlannedTile, PromptLine, plan_tiles, read_prompts, write_plan
 from studio.jobs import Job
 from studio.journal import being_worked_on
@@ -33,12 +34,14 @@ from studio.settings import (
     GenerateSettings,
     GridSettings,
     ImportSettings,
+    ProbeSettings,
     ScratchMethod,
     TrainSettings,
 )
 from studio.training.planning import before
 from studio.training.probe_prompts import NATURAL, REMOTE_SENSING
 from studio.training.recipes import in_steps
+from studio.unfinished import batch_differences, differences, in_short, is_same_model
 from studio.workspace import (
     TEMPLATE,
     Workspace,
@@ -51,7 +54,8 @@ from studio.workspace import (
 )
 
 MOST_TILES = 1_000_000
-MOST_PROBE_TILES = 100
+BATCHES = ("generate", "grid")
+_SAYS_NOTHING_OF_WORK = ("description", "known_problems")
 SETTINGS: dict[str, type[BaseModel]] = {
     "import": ImportSettings,
     "train": TrainSettings,
@@ -76,7 +80,7 @@ def load_recipe(workspace: Workspace, name: str, data: str, sets: Sequence[str] 
         UsageError: there is no such recipe or setting.
         SettingsError: every fault at once.
     """
-    path = Path(name) if name.endswith(".toml") or "/" in name else recipes(workspace).get(name)
+    path = _file_named(name, "recipe") or recipes(workspace).get(name)
     if path is None:
         raise unknown("recipe", name, recipes(workspace))
     return with_sets(config.merged(config.read_toml(path), {"data": {"name": data}}), sets, str(path))
@@ -132,7 +136,23 @@ def class_plans(workspace: Workspace) -> dict[str, Path]:
 
 def plan_of(workspace: Workspace, source: PromptSource) -> Plan | None:
     """The class plan that a source names, if it names one; raises as `find_plan`."""
-    return find_plan(workspace, source.plan) if source.plan else None
+    if not source.plan:
+        return None
+    _file_named(source.plan, "class plan")
+    return find_plan(workspace, source.plan)
+
+
+def _file_named(name: str, kind: str) -> Path | None:
+    """The file that a name is the path of, if it is one.
+
+    Raises:
+        UsageError: it is the path of nothing.
+    """
+    if not name.endswith(".toml") and "/" not in name:
+        return None
+    if not Path(name).exists():
+        raise UsageError(f"There is no {kind} {shown_line(name)}.", f"Name a {kind} of the workspace, or a .toml file.")
+    return Path(name)
 
 
 def free_run_name(workspace: Workspace, recipe: str) -> str:
@@ -154,19 +174,39 @@ def import_job(workspace: Workspace, settings: ImportSettings) -> Job:
 def train_job(
     workspace: Workspace, settings: TrainSettings, name: str = "", device: str = "cpu", processes: int = 1
 ) -> Job:
-    """A new run, or the unfinished run of this name with the settings that it began with."""
+    """A new run, or the unfinished run of this name where it was begun with the same settings.
+
+    Raises:
+        UsageError: the settings cannot be used, or the unfinished run of this name has others.
+    """
     existing = _unfinished(workspace, name, workspace.runs)
     if existing is not None and existing.config_path.is_file():
-        return resume_job(workspace, existing.path.name)
-    _check_training(workspace, settings)
+        return _begun_run(workspace, existing, settings)
+    check_training(workspace, settings)
     with naming(workspace):
         existing = _unfinished(workspace, name, workspace.runs)
         if existing is not None and existing.config_path.is_file():  # somebody else was faster
-            return job_of(workspace, existing)
+            return _begun_run(workspace, existing, settings)
         wanted = name or free_name(slug(settings.method.name), workspace.taken_names())
         folder = existing or JobFolder(next_numbered(workspace.runs, wanted))
         told = in_steps(workspace, _pinned(workspace, settings))
         return _job("train", workspace, folder, told, device, processes)
+
+
+def _begun_run(workspace: Workspace, folder: JobFolder, settings: TrainSettings) -> Job:
+    """An unfinished run, to go on; raises as `resume_job`, and where it was begun with other settings."""
+    job = resume_job(workspace, folder.path.name)
+    assert isinstance(job.settings, TrainSettings)
+    told = in_steps(workspace, _pinned(workspace, settings))
+    if is_same_model(settings.base, told.base, job.settings.base):
+        told = told.model_copy(update={"base": job.settings.base})
+    differing = differences(job.settings, told, ignored=_SAYS_NOTHING_OF_WORK)
+    if differing:
+        raise UsageError(
+            f"The run {folder.name} is unfinished and was begun with other settings: {in_short(differing)}.",
+            f"Go on with it by: rs-studio WS resume {folder.name}; or choose another name with --name.",
+        )
+    return job
 
 
 def expected(workspace: Workspace, settings: TrainSettings, device: str = "cpu") -> tuple[TrainSettings, list[Event]]:
@@ -214,7 +254,7 @@ def resume_job(workspace: Workspace, name: str) -> Job:
     can_hold_workspace(workspace.root)
     job = job_of(workspace, folder)
     if isinstance(job.settings, TrainSettings):
-        _check_training(workspace, job.settings)
+        check_training(workspace, job.settings)
     return job
 
 
@@ -226,44 +266,55 @@ def generate_job(
     device: str = "cpu",
     plan: Plan | None = None,
 ) -> Job:
-    """A new batch of tiles, or the rest of an unfinished one of this name; `tiles` are tried until a plan is full."""
+    """A new batch of tiles, or the rest of an unfinished one of this name; `tiles` are tried until a plan is full.
+
+    Raises:
+        UsageError: the tiles cannot be made, or some of an unfinished batch of this name were made otherwise.
+    """
     if not tiles:
         raise UsageError("There is nothing to generate.", "Give a prompt and a count.")
     if len(tiles) > MOST_TILES:
         raise UsageError(f"{len(tiles):,} tiles would have to be tried.", f"Plan for at most {MOST_TILES:,}.")
     if settings.seed + len(tiles) > 2**63:
         raise UsageError(f"The seed {settings.seed} leaves no room for {len(tiles)} tiles.", "Give a smaller --seed.")
-    existing = _unfinished(workspace, name, workspace.batches)
-    if existing is not None and existing.config_path.is_file():
-        return _of_kind(job_of(workspace, existing), "generate")
+    _unfinished(workspace, name, workspace.batches)  # a name that cannot be had makes no workspace
     ref = resolve(workspace, settings.model, settings.loras)
-    settings = sized_as_its_input(settings)
-    settings = settings.model_copy(update={"loras": tuple(one.name for one in ref.extra)})
+    # The checkpoint by its step, so that the rest of a batch is made by the same one when its run has gone on.
+    pinned = {"model": ref.name, "loras": tuple(one.name for one in ref.extra)}
+    counted = {"count": plan.wanted if plan else len(tiles)}
+    told = sized_as_its_input(settings).model_copy(update=pinned | counted)
     with naming(workspace):
         existing = _unfinished(workspace, name, workspace.batches)
-        if existing is not None and existing.config_path.is_file():  # somebody else was faster
-            return job_of(workspace, existing)
+        if existing is not None and existing.config_path.is_file():
+            begun = _of_kind(job_of(workspace, existing), "generate")
+            differing = batch_differences(begun, settings, told, tiles, plan)
+            if not differing:
+                return replace(begun, device=device)
+            _clear_for_others(existing, differing)
         wanted = name or free_name(slug(ref.name.replace("@", "-")) + "-tiles", workspace.taken_names())
         folder = JobFolder(workspace.batches / wanted)
         write_plan(folder.path / PLAN_FILE, tiles)
         if plan is not None:
             config.save(folder.path / CLASS_PLAN, plan)
-        settings = keep_inputs(folder.path, settings)
-        # The checkpoint by its step, so that the rest of a batch is made by the same one when its run has gone on.
-        pinned = settings.model_copy(update={"count": plan.wanted if plan else len(tiles), "model": ref.name})
-        return _job("generate", workspace, folder, pinned, device)
+        return _job("generate", workspace, folder, keep_inputs(folder.path, told), device)
 
 
 def grid_job(workspace: Workspace, settings: GridSettings, name: str = "", device: str = "cpu") -> Job:
-    """A new grid, or the rest of an unfinished one of this name."""
-    existing = _unfinished(workspace, name, workspace.batches)
-    if existing is not None and existing.config_path.is_file():
-        return _of_kind(job_of(workspace, existing), "grid")
+    """A new grid, or the rest of an unfinished one of this name.
+
+    Raises:
+        UsageError: the grid cannot be made, or some cells of an unfinished one of this name were made otherwise.
+    """
+    _unfinished(workspace, name, workspace.batches)  # a name that cannot be had makes no workspace
     grid = plan_grid(workspace, settings)
     with naming(workspace):
         existing = _unfinished(workspace, name, workspace.batches)
-        if existing is not None and existing.config_path.is_file():  # somebody else was faster
-            return _of_kind(job_of(workspace, existing), "grid")
+        if existing is not None and existing.config_path.is_file():
+            begun = _of_kind(job_of(workspace, existing), "grid")
+            differing = differences(begun.settings, settings)
+            if not differing:
+                return replace(begun, device=device)
+            _clear_for_others(existing, differing)
         folder = JobFolder(workspace.batches / (name or free_name("grid", workspace.taken_names())))
         cells = [PlannedTile(one.index, one.prompt, one.negative, one.settings.seed, "") for one in grid.cells]
         write_plan(folder.path / PLAN_FILE, cells)
@@ -271,19 +322,32 @@ def grid_job(workspace: Workspace, settings: GridSettings, name: str = "", devic
         return _job("grid", workspace, folder, settings, device)
 
 
-def probe_job(
-    workspace: Workspace, model: str, data: str = "", count: int = 2, name: str = "", device: str = "cpu"
-) -> Job:
+def _clear_for_others(folder: JobFolder, differing: Sequence[str]) -> None:
+    """Remove an unfinished batch without a tile, so that one of other settings takes its name.
+
+    Raises:
+        UsageError: it has tiles, or somebody makes some.
+    """
+    if folder.is_active():
+        raise being_worked_on(folder.path)
+    if _has_tiles(folder):
+        raise UsageError(
+            f"The batch {folder.path.name} is unfinished and was begun with other settings: {in_short(differing)}.",
+            "Repeat its own settings to go on with it, or choose another name with --as.",
+        )
+    shutil.rmtree(folder.path)
+
+
+def probe_job(workspace: Workspace, settings: ProbeSettings, name: str = "", device: str = "cpu") -> Job:
     """Tiles of fixed prompts that tell what a model knows before it is trained, and of each class of a data set."""
-    if not 1 <= count <= MOST_PROBE_TILES:
-        raise UsageError(f"{count} tiles of each prompt cannot be made.", f"Give --count 1 to {MOST_PROBE_TILES}.")
+    model, data = settings.model, settings.data
     lines = [PromptLine(prompt, label="photograph") for prompt in NATURAL]
     lines += [PromptLine(prompt, label="remote sensing") for prompt in REMOTE_SENSING]
     if data:
         classes = open_dataset(workspace, data).classes
         lines += [PromptLine(f"a satellite image of {readable_class(label)}", label=label) for label in classes]
     # One prompt after the other, so that another model's tiles of the same prompts have the same seeds.
-    tiles = plan_tiles([line for line in lines for _ in range(count)], 0, GenerateSettings().seed)
+    tiles = plan_tiles([line for line in lines for _ in range(settings.count)], 0, GenerateSettings().seed)
     wanted = name or slug(f"probe-{model.replace('@', '-')}" + (f"-{data}" if data else ""))
     return generate_job(workspace, GenerateSettings(model=model), tiles, wanted, device)
 
@@ -299,6 +363,15 @@ def downstream_job(workspace: Workspace, settings: DownstreamSettings, device: s
     _check_pair(workspace, settings.synthetic, settings.real, "")
     name = f"{slug(settings.synthetic)}-downstream"
     return _numbered_job("downstream", workspace, workspace.evaluations, name, settings, device)
+
+
+def check_export_target(settings: ExportSettings) -> None:
+    """Whether there is room where an export is to go; the rest of what `export_job` checks may load PyTorch.
+
+    Raises:
+        UsageError: there is not.
+    """
+    check_target(settings)
 
 
 def export_job(workspace: Workspace, settings: ExportSettings) -> Job:
@@ -319,12 +392,30 @@ def job_of(workspace: Workspace, folder: JobFolder) -> Job:
 
 
 def take_back(job: Job) -> None:
-    """Remove the folder of a job that found its settings unusable before it made anything."""
-    plans = [job.folder.path / name for name in (PLAN_FILE, CLASS_PLAN, GRID_FILE)]
-    inputs = (job.folder.path / INPUTS).glob("*")
-    told = (job.folder.config_path, job.folder.journal_path, job.folder.log_path, *plans, *inputs)
-    if not [path for path in job.folder.path.rglob("*") if path.is_file() and path not in told]:
+    """Remove the folder of a job that failed before it made anything."""
+    if not (_has_tiles(job.folder) if job.kind in BATCHES else _has_results(job.folder)):
         shutil.rmtree(job.folder.path)
+
+
+def take_back_workspace(workspace: Workspace) -> None:
+    """Remove a workspace that was made for a job that was taken back, where nothing else has come into it."""
+    with naming(workspace):
+        made = {path.relative_to(workspace.root): path for path in workspace.root.rglob("*") if path.is_file()}
+        if all(_is_of_template(*one) for one in made.items()):
+            shutil.rmtree(workspace.root)
+
+
+def _is_of_template(name: Path, path: Path) -> bool:
+    return (TEMPLATE / name).is_file() and path.read_bytes() == (TEMPLATE / name).read_bytes()
+
+
+def _has_tiles(folder: JobFolder) -> bool:
+    return any(any((folder.path / name).glob("[!.]*.png")) for name in ("tiles", "refused"))
+
+
+def _has_results(folder: JobFolder) -> bool:
+    told = (folder.config_path, folder.journal_path, folder.log_path)
+    return any(path.is_file() and path not in told for path in folder.path.rglob("*"))
 
 
 def _numbered_job(kind: str, workspace: Workspace, parent: Path, name: str, settings: BaseModel, device: str) -> Job:
@@ -384,7 +475,12 @@ def _check_free_for_import(workspace: Workspace, folder: JobFolder) -> None:
         raise being_worked_on(folder.path)
 
 
-def _check_training(workspace: Workspace, settings: TrainSettings) -> None:
+def check_training(workspace: Workspace, settings: TrainSettings) -> None:
+    """Raise where a run's data set, its splits or its base are not there; nothing is written.
+
+    Raises:
+        UsageError: they are not.
+    """
     dataset = open_dataset(workspace, settings.data.name)
     dataset.pictures(settings.data.split)
     if settings.data.validation_split:
@@ -404,3 +500,18 @@ def _taken(name: str, path: Path) -> UsageError:
     return UsageError(
         f"The name {name} is taken by {path.parent.name}/{path.name}.", "Choose another with --name or --as."
     )
+
+
+def resume_batch(workspace: Workspace, name: str, device: str = "cpu") -> Job:
+    """An unfinished batch or grid, to go on with the tiles that are not there yet.
+
+    Raises:
+        UsageError: there is no such batch, it is complete, or somebody works on it.
+    """
+    folder = JobFolder(workspace.batch(name))
+    if state_of(folder.path).status == "completed":
+        raise UsageError(f"{folder.path.name} has all its tiles.", "Generate a new batch for more.")
+    if folder.is_active():
+        raise being_worked_on(folder.path)
+    can_hold_workspace(workspace.root)
+    return replace(job_of(workspace, folder), device=device)

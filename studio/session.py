@@ -93,10 +93,10 @@ class Session:
 
 
 def reproduce(workspace: Workspace, tile: Path, device: str) -> dict[str, Any]:
-    """Make a tile again from its own recipe and compare; nothing is written, so this is no job."""
-    from studio.images import read_recipe
+    """Make a tile again from its recipe and compare; nothing is written, so this is no job."""
+    from studio.generation.sidecar import recipe_of
 
-    read_recipe(tile)  # a file that is no tile is told before torch has started
+    recipe_of(tile)  # a file that is no tile is told before torch has started
     from studio.generation.generate import reproduce
 
     return reproduce(workspace, tile, device)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.config import Model
 
@@ -13,6 +13,10 @@ Sampler = Literal[
     "pndm", "ddim", "dpm++2m", "dpm++2m-karras", "dpm++2m-sde", "dpm++2m-sde-karras", "dpm++sde", "unipc", "euler",
     "euler-a", "heun", "lms", "lcm",
 ]  # fmt: skip
+# LCM was taught with fifty; with more, the others come to noise levels that are none, or to one of them twice.
+MOST_STEPS: dict[str, int] = {
+    "lcm": 50, "pndm": 999, "ddim": 999, "lms": 999, "dpm++2m": 998, "dpm++2m-sde": 998, "unipc": 998,
+}  # fmt: skip
 Orientation = Literal[
     "identity", "rotate90", "rotate180", "rotate270", "flip", "flip-rotate90", "flip-rotate180", "flip-rotate270"
 ]
@@ -31,7 +35,7 @@ class LoraMethod(Model):
     """Strength of the additions; they are scaled by alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the additions' inputs left out at each step."""
-    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    targets: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), min_length=1)
     """Names of the layers that get additions."""
     dora: bool = False
     """Learn the size and the direction of each weight apart (DoRA): closer to a full fine-tune, and slower."""
@@ -132,7 +136,7 @@ class DataSettings(Model):
     """dataset: subtract the mean and divide by the deviation of all pictures. The autoencoder expects none."""
     cache_precision: Literal["fp32", "fp16"] = "fp32"
     """Number format of the latents that are kept on disk; fp16 takes half the room and rounds them to eleven bits."""
-    orientations: tuple[Orientation, ...] = D4
+    orientations: tuple[Orientation, ...] = Field(D4, min_length=1)
     """Flips and rotations that pictures are shown in."""
     caption_dropout: float = Field(0.1, ge=0, le=1)
     """Share of pictures trained without a caption, which guidance needs."""
@@ -289,6 +293,14 @@ class GenerateSettings(Model):
     strength: float | None = Field(None, gt=0, le=1)
     """How much of a picture is drawn anew; empty takes 0.6, with a mask 1, and 0.3 to enlarge."""
 
+    @field_validator("steps")
+    @classmethod
+    def _are_not_too_many(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        sampler = info.data.get("sampler")
+        if sampler and steps and steps > MOST_STEPS.get(sampler, steps):
+            raise ValueError(f"{sampler} takes {MOST_STEPS[sampler]} steps at most")
+        return steps
+
     @model_validator(mode="after")
     def _fits(self) -> "GenerateSettings":
         if self.mask and not self.init:
@@ -313,6 +325,17 @@ class GridSettings(Model):
     """What to steer away from."""
     tiles: GenerateSettings = GenerateSettings()
     """What no axis varies."""
+
+
+class ProbeSettings(Model):
+    """Tiles of fixed prompts, which tell what a model knows before it is trained."""
+
+    model: str = "starter"
+    """A run, RUN@STEP, starter, a folder, a file, or OWNER/NAME of the hub."""
+    data: str = ""
+    """Data set of which each class is drawn too; empty takes none."""
+    count: int = Field(2, ge=1, le=100)
+    """Tiles of each prompt."""
 
 
 class ImportSettings(Model):
@@ -376,6 +399,10 @@ class DownstreamSettings(Model):
     """ResNet-18 weights to begin from, a .safetensors file; empty begins from nothing."""
     seed: int = Field(42, ge=0)
     """First seed."""
+
+
+RUN_FORMS = ("adapter", "kohya", "comfyui", "model")
+"""Forms of what a run learnt; the others are of pictures."""
 
 
 class ExportSettings(Model):

@@ -46,12 +46,28 @@ class Sweep:
 
 
 def plan_sweep(workspace: Workspace, record: SweepRecord, name: str = "") -> Sweep:
-    """Every run of a sweep, with its settings checked; nothing is written yet.
+    """Every run of a sweep, with its settings checked and all that they name there; nothing is written yet.
 
     Raises:
-        UsageError: a setting is unknown, or the name belongs to a sweep of other settings.
+        UsageError: a setting, a data set or a base is unknown, the name belongs to a sweep of other settings, or that
+            of a run to something else.
         SettingsError: every fault of one run's settings at once.
     """
+    sweep = _planned(workspace, record, name)
+    named = {(arm.settings.data, arm.settings.base, arm.settings.method.name): arm.settings for arm in sweep.arms}
+    for settings in named.values():
+        requests.check_training(workspace, settings)
+    taken = {} if path_of(workspace, sweep.name).is_file() else workspace.taken_names()
+    clash = next((taken[arm.run] for arm in sweep.arms if arm.run in taken), None)
+    if clash is not None:
+        raise UsageError(
+            f"A run of the sweep {sweep.name} would have the name of {clash.parent.name}/{clash.name}.",
+            "Choose another with --name.",
+        )
+    return sweep
+
+
+def _planned(workspace: Workspace, record: SweepRecord, name: str) -> Sweep:
     known = path_of(workspace, name)
     if name and known.is_file() and config.load(known, SweepRecord) != record:
         raise UsageError(f"The sweep {name} was begun with other settings.", "Choose another with --name.")
@@ -92,7 +108,7 @@ def open_sweep(workspace: Workspace, name: str) -> Sweep:
     names = [path.stem for path in sweep_files(workspace)]
     if name not in names:
         raise unknown("sweep", name, names)
-    return plan_sweep(workspace, config.load(path_of(workspace, name), SweepRecord), name)
+    return _planned(workspace, config.load(path_of(workspace, name), SweepRecord), name)
 
 
 def sweep_records(workspace: Workspace, sweep: Sweep) -> list[dict[str, Any]]:

@@ -51,7 +51,9 @@ class Browser(PictureGrid, can_focus=True):
 
     def browse(self, tiles: Sequence[Tile], keep_place: bool = False) -> None:
         """Go through other pictures."""
-        self.all = list(tiles)
+        was_empty, self.all = not self.all, list(tiles)
+        if was_empty != (not self.all):
+            self.refresh_bindings()
         self.cursor = min(self.cursor, max(len(self.all) - 1, 0)) if keep_place else 0
         self._show_page()
 
@@ -85,6 +87,9 @@ class Browser(PictureGrid, can_focus=True):
 
     def on_mouse_scroll_up(self) -> None:
         self.go_to(self.cursor - self.columns)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return None if action == "open" and not self.all else True
 
     def action_move(self, by: int) -> None:
         self.go_to(self.cursor + by)

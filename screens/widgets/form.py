@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -90,6 +91,11 @@ def entries_of(model: type[BaseModel], values: Mapping[str, Any], parents: tuple
         else:
             below = values.get(name)
             entries += entries_of(inner, below if isinstance(below, Mapping) else {}, path)
+            if isinstance(field.discriminator, str):
+                # The name that chooses a model has no help of its own: the model says what it is for.
+                chooses = (*path, field.discriminator)
+                help = inspect.getdoc(inner) or field.description or ""
+                entries = [replace(one, help=help) if one.path == chooses else one for one in entries]
     return entries
 
 
@@ -131,14 +137,14 @@ class Choice(Input):
     def __init__(self, value: str, choices: Sequence[str], placeholder: str = "", *, id: str | None = None) -> None:
         known = [shown(choice) for choice in choices]
         suggester = SuggestFromList(known, case_sensitive=False) if known else None
-        super().__init__(value, placeholder, suggester=suggester, select_on_focus=False, id=id)
+        super().__init__(value, placeholder, suggester=suggester, id=id)
         self._choices = known
 
     def action_choose(self, by: int) -> None:
         if self._choices:
             here = self._choices.index(self.value) if self.value in self._choices else (-1 if by > 0 else 0)
             self.value = self._choices[(here + by) % len(self._choices)]
-            self.cursor_position = len(self.value)
+            self.action_select_all()
 
 
 class Field(Horizontal):
@@ -231,9 +237,18 @@ class Form(VerticalScroll, can_focus=False):
             yield Field(entry, entry.text(value), choices)
 
     async def fill(self, values: Mapping[str, Any]) -> None:
-        """Show other values."""
+        """Show other values; the field in hand keeps the focus, or the next one that is still there gets it."""
         self._values = dict(values)
+        fields = list(self.query(Field))
+        here = next((place for place, one in enumerate(fields) if one.has_focus_within), None)
         await self.recompose()
+        if here is None:
+            return
+        there = {one.entry.path: one for one in self.query(Field)}
+        # Where none after it is left, the last one before it.
+        wanted = [one.entry.path for one in [*fields[here:], *reversed(fields[:here])]]
+        if path := next((one for one in wanted if one in there), None):
+            there[path].query_one(Input).focus()
 
     @property
     def values(self) -> dict[str, Any]:
@@ -284,10 +299,11 @@ class Form(VerticalScroll, can_focus=False):
         """Go to the first field under the next heading, or under the one before."""
         fields = list(self.query(Field))
         firsts = [place for place, one in enumerate(fields) if not place or one.part != fields[place - 1].part]
-        here = next((place for place, one in enumerate(fields) if one.has_focus_within), 0)
+        # From above the form, the next part is its first.
+        here = next((place for place, one in enumerate(fields) if one.has_focus_within), -1)
         before, after = [place for place in firsts if place < here], [place for place in firsts if place > here]
-        there = (after[:1] if by > 0 else before[-1:]) or [here]
-        fields[there[0]].query_one(Input).focus()
+        for place in after[:1] if by > 0 else before[-1:]:
+            fields[place].query_one(Input).focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         field = event.widget.parent

@@ -23,17 +23,25 @@ class JobTable(DataTable[Text]):
     """Rows of foreign text, never parsed as markup; the cursor stays on its row while others come and go."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open"),
         Binding("j", "cursor_down", "Down", show=False),
         Binding("k", "cursor_up", "Up", show=False),
     ]
 
-    def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self, columns: Sequence[Column], enter: str = "Open", *, id: str | None = None, classes: str | None = None
+    ) -> None:
+        """`enter` says what the key does to a row; empty where it does nothing."""
         super().__init__(id=id, classes=classes, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        self._bindings.key_to_bindings["enter"] = [Binding("enter", "select_cursor", enter, show=bool(enter))]
         self._named = tuple(columns)
         self._cells: dict[str, tuple[Text, ...]] = {}
 
     def on_mount(self) -> None:
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        if self.columns:  # a dialog may have shown its rows before
+            return
         for column in self._named:
             name = Text(column.name, justify="right" if column.right else "left")
             self.add_column(name, key=column.name, width=column.width)
@@ -47,6 +55,7 @@ class JobTable(DataTable[Text]):
 
     def show(self, rows: Mapping[str, Sequence[str | Text]]) -> None:
         """Show rows in this order."""
+        self._add_columns()
         cells = {key: tuple(self._cell(cell, place) for place, cell in enumerate(row)) for key, row in rows.items()}
         if list(cells) != list(self._cells):
             self._fill(cells)

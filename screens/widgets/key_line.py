@@ -51,18 +51,19 @@ class KeyLine(Widget, can_focus=False):
 def key_line(screen: Any, width: int) -> tuple[Content, list[tuple[int, str]]]:
     """The line for a screen's keys, and where each key's part ends; what does not fit is left to the help."""
     parts: dict[str, tuple[Content, str]] = {}
+    dim = []
     for _, binding, enabled, _ in screen.active_bindings.values():
         if binding.show and binding.description and binding.action not in parts:
             parts[binding.action] = (_part(screen, binding, enabled), binding.key)
+            if not enabled:
+                dim.append(binding.action)
     last = [action for action in parts if action.split(".")[-1] in LAST]
     room = width - sum(parts[action][0].cell_length for action in last)
-    shown = []
-    for action, (part, _) in parts.items():
-        if action not in last:
-            room -= part.cell_length
-            if room < 0:
-                break
-            shown.append(action)
+    shown = [action for action in parts if action not in last]
+    # Keys that do nothing now go first, then those that are used least.
+    going = [*[action for action in shown if action not in dim], *[action for action in shown if action in dim]]
+    while going and sum(parts[action][0].cell_length for action in shown) > room:
+        shown.remove(going.pop())
     line, ends = Content(""), []
     for action in [*shown, *last]:
         line = Content.assemble(line, parts[action][0])

@@ -42,7 +42,7 @@ class RunPlot(Container):
     def show(self, job: Watched | None, series: int = 0) -> None:
         self._last = (job, series)
         if job is None or len(job.steps) < 2:
-            self._show_nothing(self._empty)
+            self._show_nothing(_awaited(job) if job is not None and job.is_live else self._empty)
             return
         if series >= 4 and not any(_by_noise(job) if series == 4 else _probed(job)):
             self._show_nothing(LACKING.get(SERIES[series], self._empty))
@@ -101,6 +101,10 @@ class RunPlot(Container):
             _line(smoothed(losses), "line", strong),
             _line(validations, "points", points),
         ]
+
+
+def _awaited(job: Watched) -> str:
+    return "The curve begins with the second step." if job.steps else "The first step is on its way."
 
 
 def _by_noise(job: Watched) -> list[list[tuple[float, float]]]:

@@ -16,6 +16,7 @@ from studio.exports.model_card import Origin, header_notes, model_card, origin_o
 from studio.models.load import DTYPES
 from studio.models.modelspec import architecture_of, describe
 from studio.models.registry import ModelRef, resolve
+from studio.runs import JobFolder
 from studio.settings import ExportSettings, LoraMethod
 from studio.workspace import Workspace
 
@@ -78,7 +79,11 @@ def unet_settings(ref: ModelRef) -> dict[str, Any]:
 
 def file_name(ref: ModelRef, settings: ExportSettings) -> str:
     """Of the LoRA: diffusers looks for one name, the others list a folder by its files' names."""
-    return LORA_FILE if settings.to == "adapter" else f"{ref.name.replace('@', '-')}.safetensors"
+    if settings.to == "adapter":
+        return LORA_FILE
+    folder, _, step = ref.name.partition("@")
+    name = JobFolder(Path(folder)).name
+    return f"{name}-step{step}.safetensors" if "@" in settings.name else f"{name}.safetensors"
 
 
 def _write_lora(folder: Path, origin: Origin, unet: dict[str, Any], settings: ExportSettings) -> None:

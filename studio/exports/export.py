@@ -15,7 +15,7 @@ from studio.exports.image_folder import write_image_folder
 from studio.exports.items import Selection, collect, find
 from studio.exports.parquet import write_parquet
 from studio.exports.pictures import Picture, Stopped, pictures
-from studio.settings import ExportSettings
+from studio.settings import RUN_FORMS, ExportSettings
 from studio.workspace import Workspace
 
 FOLDER_FORMS: dict[str, Callable[[Path, Selection, Iterator[Picture]], None]] = {
@@ -23,7 +23,6 @@ FOLDER_FORMS: dict[str, Callable[[Path, Selection, Iterator[Picture]], None]] = 
     "parquet": write_parquet,
     "gallery": write_gallery,
 }
-RUN_FORMS = ("adapter", "kohya", "comfyui", "model")
 
 
 def export(context: Context) -> Done:
@@ -55,6 +54,8 @@ def check_export(workspace: Workspace, settings: ExportSettings) -> None:
         UsageError: the name is unknown or of a kind that has no such form, or the target is taken or cannot be made.
     """
     kind, _ = find(workspace, settings.name)
+    if settings.to not in RUN_FORMS and settings.precision != ExportSettings.model_fields["precision"].default:
+        raise UsageError("Pictures have no precision to choose; the weights of a run do.", "Leave --precision out.")
     if settings.to in RUN_FORMS:
         if kind != "run":
             what = "a model" if settings.to == "model" else "an adapter"
@@ -64,7 +65,7 @@ def check_export(workspace: Workspace, settings: ExportSettings) -> None:
         _check_run(workspace, settings)
     elif kind == "run":
         raise UsageError(f"{settings.name} is a run and holds no pictures.", "Export it with --to adapter.")
-    check_target(Path(settings.target).expanduser().resolve(), is_file=settings.to == "contact-sheet")
+    check_target(settings)
 
 
 def _check_run(workspace: Workspace, settings: ExportSettings) -> None:
@@ -79,12 +80,13 @@ def _check_run(workspace: Workspace, settings: ExportSettings) -> None:
         resolve_adapter(workspace, settings)
 
 
-def check_target(target: Path, is_file: bool) -> None:
-    """Raise unless a target is absent, or an empty folder where a folder is wanted.
+def check_target(settings: ExportSettings) -> None:
+    """Raise unless the target is absent, or an empty folder where a folder is wanted.
 
     Raises:
         UsageError: it is taken, or lies where nothing can be made.
     """
+    target, is_file = Path(settings.target).expanduser().resolve(), settings.to == "contact-sheet"
     if is_file and (target.is_dir() or target.suffix.lower() not in ("", ".png")):
         raise UsageError(f"{target} cannot be a contact sheet.", "Name a file that ends in .png.")
     if not (is_file and _is_empty_file(target)) and not files.folder_is_empty(target):

@@ -12,6 +12,7 @@ from pydantic import Field
 from studio import config
 from studio.display import shown_line
 from studio.errors import UsageError, unknown
+from studio.generation.inputs import check_strength
 from studio.models.registry import resolve
 from studio.prompts.choices import expand
 from studio.settings import GenerateSettings, GridSettings
@@ -34,7 +35,10 @@ class Axis(config.Model):
 
     @property
     def headings(self) -> list[str]:
-        return [value if self.name in (*_TEXTS, "model") else f"{self.name} {value}" for value in self.values]
+        return [
+            value if value and self.name in (*_TEXTS, "model") else f"{self.name} {value or 'none'}"
+            for value in self.values
+        ]
 
 
 class Cell(config.Model):
@@ -97,6 +101,8 @@ def plan_grid(workspace: Workspace, settings: GridSettings) -> Grid:
         ref = pinned(told.model, told.loras)
         told = told.model_copy(update={"model": ref.name, "loras": tuple(one.name for one in ref.extra)})
         cells.append(Cell(index=index, place=tuple(reversed(place)), settings=told, **texts))
+    if not any(cell.settings.upscale > 1 for cell in cells):
+        check_strength(cells[0].settings)
     title = "" if "prompt" in names else settings.prompt
     return Grid(title=title, axes=tuple(axes), cells=tuple(cells))
 
@@ -112,8 +118,13 @@ def parse_axis(text: str) -> Axis:
     if name not in varied_settings():
         raise unknown("setting of a grid", name, varied_settings())
     values = expand(written) if name in _TEXTS else [one for part in written.split(",") for one in _range(part.strip())]
-    if not equals or not all(value.strip() for value in values):
-        raise UsageError(f"The axis {shown_line(text)} lacks values.", f"Write {name}=A,B,C.")
+    # Nothing to steer away from is worth comparing with something.
+    is_whole = any if name == "negative" else all
+    if not equals or not is_whole(value.strip() for value in values):
+        hint = f"Write {name}={{one|another}}." if name in _TEXTS else f"Write {name}=A,B,C."
+        raise UsageError(f"The axis {shown_line(text)} lacks values.", hint)
+    if len(set(values)) < len(values):
+        raise UsageError(f"The axis {shown_line(text)} has a value twice.", "Name each value once.")
     return Axis(name=name, values=tuple(values))
 
 
@@ -131,8 +142,12 @@ def read_grid(path: Path) -> Grid:
 
 def _range(text: str) -> list[str]:
     first, dots, last = text.partition("..")
-    if not dots or not first.isdecimal() or not last.isdecimal() or not 0 <= int(last) - int(first) < _LONGEST_RANGE:
+    if not dots or not first.isdecimal() or not last.isdecimal():
         return [text]
+    if int(last) < int(first):
+        raise UsageError(f"The range {text} runs backwards.", f"Write {last}..{first}.")
+    if int(last) - int(first) >= _LONGEST_RANGE:
+        raise UsageError(f"The range {text} is too long.", f"Name at most {_LONGEST_RANGE:,} values in a range.")
     return [str(number) for number in range(int(first), int(last) + 1)]
 
 
@@ -155,7 +170,13 @@ def _base_or_tuned(workspace: Workspace, model: str, weights: str) -> str:
         raise unknown("kind of weights", weights, ["base", "tuned"])
     if weights == "tuned":
         return model
-    run = workspace.run(model.partition("@")[0])
+    try:
+        run = workspace.run(model.partition("@")[0])
+    except UsageError:
+        resolve(workspace, model)
+        raise UsageError(
+            f"{shown_line(model)} is no run, so it was not tuned from a base.", "Name a run with --model RUN."
+        ) from None
     settings = config.read_toml(run / "config.toml").get("settings", {})
     if settings.get("method", {}).get("name") not in ("lora", "full"):
         raise UsageError(f"{run.name} was not tuned from a base model.", "Compare a run of method lora or full.")

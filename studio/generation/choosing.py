@@ -9,7 +9,7 @@ from studio.generation.provenance import Sampling
 from studio.generation.samplers import SAMPLERS, own_sampler
 from studio.models.load import DiffusionModel
 from studio.models.registry import ModelRef
-from studio.settings import GenerateSettings
+from studio.settings import MOST_STEPS, GenerateSettings
 
 MOST_PX = 8192
 _GUIDANCE = 7.5
@@ -20,12 +20,15 @@ def chosen_sampling(ref: ModelRef, model: DiffusionModel, settings: GenerateSett
     """What was asked for, else what suits the model, else Stable Diffusion's usual values.
 
     Raises:
-        UsageError: the size does not suit the model.
+        UsageError: the size does not suit the model, or the sampler takes no so many steps.
     """
     suits = ref.defaults()
     sampler = settings.sampler or suits.sampler or own_sampler(model.scheduler)
     own_steps = suits.steps if sampler == suits.sampler else None
-    usual = _GUIDANCE if suits.guidance is None else suits.guidance
+    usual = suits.guidance if suits.guidance is not None else SAMPLERS[sampler].guidance or _GUIDANCE
+    steps = settings.steps or own_steps or SAMPLERS[sampler].steps
+    if steps > MOST_STEPS.get(sampler, steps):
+        raise UsageError(f"{sampler} takes {MOST_STEPS[sampler]} steps at most.", "Give --steps, or --sampler.")
     size = model.native_size_px
     width, height = settings.width_px or size, settings.height_px or size
     if width % model.reduction or height % model.reduction:
@@ -37,7 +40,7 @@ def chosen_sampling(ref: ModelRef, model: DiffusionModel, settings: GenerateSett
     in_windows = settings.upscale > 1 or (settings.scene and max(width, height) > size)
     return Sampling(
         sampler,
-        settings.steps or own_steps or SAMPLERS[sampler].steps,
+        steps,
         usual if settings.guidance is None else settings.guidance,
         width,
         height,
@@ -48,7 +51,7 @@ def chosen_sampling(ref: ModelRef, model: DiffusionModel, settings: GenerateSett
         settings.upscale,
         Path(settings.init).stem,
         Path(settings.mask).stem,
-        settings.strength or _strength(settings),
+        _strength(settings),
     )
 
 
@@ -60,7 +63,7 @@ def chosen_precision(device: torch.device) -> str:
 
 def _strength(settings: GenerateSettings) -> float:
     if settings.upscale > 1:
-        return _ENLARGING
+        return settings.strength or _ENLARGING
     if settings.mask:
-        return _INPAINTING
-    return _FROM_A_PICTURE if settings.init else 1.0
+        return settings.strength or _INPAINTING
+    return settings.strength or _FROM_A_PICTURE if settings.init else 1.0

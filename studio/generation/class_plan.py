@@ -31,7 +31,7 @@ class Filters(config.Model):
 
     Of 1,027 real pictures of RSICD one at most is so like another by the shipped network.
     """
-    margin: float | None = Field(None, ge=-1, le=1)
+    margin: float | None = Field(None, ge=-1, lt=1)
     """Refuse a tile unless the network's probability of its class exceeds that of any other by this; empty never."""
     network: str = "scenes"
     """Feature network of the two above: scenes, starter-encoder, or inception:FILE.safetensors."""

@@ -136,9 +136,12 @@ class Judge:
             return ""
         other = max(others, key=lambda place: chances[place])
         margin = float(chances[accepted].sum() - chances[other])
-        if margin > (self._filters.margin or 0.0):
+        wanted, rival = self._filters.margin or 0.0, self._network.classes[other]
+        if margin > wanted:
             return ""
-        return f"class: {self._network.classes[other]} by {-margin:.2f}"
+        if margin > 0:
+            return f"class: ahead of {rival} by {margin:.2f} only, more than {wanted:.2f} is wanted"
+        return f"class: {rival} by {-margin:.2f}"
 
     def _near_duplicate(self, vectors: NDArray[np.float32]) -> str:
         if not self._filters.near_duplicates or not self._kept:

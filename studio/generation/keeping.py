@@ -9,7 +9,7 @@ import numpy as np
 
 from studio import config, files
 from studio.context import Context
-from studio.errors import UsageError
+from studio.errors import StudioError, UsageError
 from studio.events import ImageSaved, Refused, Warned
 from studio.generation.class_plan import CLASS_PLAN, Plan, rounds, tally
 from studio.generation.filters import Judge
@@ -92,15 +92,31 @@ class Keeper:
             message = f"The attempts ended before the plan was full: {', '.join(short)} are missing."
             self._context.emit(Warned(message, f"Look at {REFUSED}/ for what was refused and why."))
 
+    def check_for_tiles(self) -> None:
+        """Raise where every tile that was tried is refused.
+
+        Raises:
+            StudioError: there are none.
+        """
+        if self._plan and not self.kept:
+            refused = ", ".join(f"{count} {kind}" for kind, count in self._refused().items())
+            raise StudioError(
+                f"Every attempt of the class plan was refused: {refused}.",
+                f"Look at {REFUSED}/ for what was refused and why, and ask for less in the plan's filters.",
+            )
+
     def result(self) -> dict[str, Any]:
         """The fields of the job's result line."""
         result: dict[str, Any] = {"batch": self._folder.name, "requested": self.wanted, "saved": self.kept}
         if self._plan:
-            kinds = Counter(reason.partition(":")[0] for reason in self._verdicts.values() if reason)
             missing = {one["label"]: one["missing"] for one in tally(self._plan, self.tiles, self._verdicts)}
-            result["refused"] = dict(sorted(kinds.items()))
+            result["refused"] = self._refused()
             result["missing"] = {label: count for label, count in missing.items() if count}
         return result
+
+    def _refused(self) -> dict[str, int]:
+        """How many tiles each filter refused."""
+        return dict(sorted(Counter(reason.partition(":")[0] for reason in self._verdicts.values() if reason).items()))
 
     def _remove_torn(self) -> None:
         for name in (TILES, REFUSED) if self._plan else (TILES,):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from studio.errors import StudioError
 from studio.events import Event, Warned
 from studio.generation.batch_size import compiling_repays, remember_batch
 from studio.generation.canvas import decoded, encoded, enlarged
@@ -135,6 +136,11 @@ class TileMaker:
             start=start,
             around=in_windows(windows) if windows else lambda predict: predict,
         )
+        if not torch.isfinite(latents).all():
+            raise StudioError(
+                "The sampler gave no finite numbers.",
+                "Use fewer steps, another sampler, or --precision fp32 where it was fp16.",
+            )
         return decoded(model, latents, self._windows(*size, sampling, 0.25))
 
     def _embeddings(self, texts: Sequence[str]) -> Conditioning:

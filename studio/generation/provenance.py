@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import diffusers
+import PIL
 import torch
+import transformers
 from pydantic import ConfigDict, Field
 
 from studio import __version__, config
+from studio.devices import cpu_name
+from studio.display import shown_line
 from studio.generation.plans import PlannedTile
 from studio.models.registry import ModelRef
 from studio.settings import Precision, Sampler
@@ -83,14 +88,35 @@ class Recipe(config.Model):
 
 def made_with(weights_sha256: str, device: str) -> dict[str, Any]:
     """What else the last bits of a tile depend on."""
-    versions = {"torch": torch.__version__, "diffusers": diffusers.__version__}
-    return {"weights_sha256": weights_sha256, "threads": torch.get_num_threads(), "device": device, **versions}
+    return {
+        "software": f"rs-studio {__version__}",
+        "weights_sha256": weights_sha256,
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": device_name(device),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+@cache
+def device_name(device: str) -> str:
+    """What a device is called, as the order of its sums differs with its make."""
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    return cpu_name()
 
 
 def differences(known: Mapping[str, Any], weights_sha256: str, device: str) -> list[str]:
     """In what the making of a tile differs now from what its recipe says."""
     now = made_with(weights_sha256, device)
-    return [f"{key} is {value}, was {known.get(key)}" for key, value in now.items() if known.get(key) != value]
+    return [
+        f"{key} is {value}, was {shown_line(known[key], 80) if key in known else 'not recorded'}"
+        for key, value in now.items()
+        if known.get(key) != value
+    ]
 
 
 def recipe(
@@ -110,7 +136,6 @@ def recipe(
         source: the recipe of the picture that the tile began from, where it had one.
     """
     return {
-        "software": f"rs-studio {__version__}",
         "synthetic": True,
         "prompt": tile.prompt,
         "negative": tile.negative,

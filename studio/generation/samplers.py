@@ -1,7 +1,8 @@
 """From noise to latents, by the samplers' usual names, for networks that predict epsilon, v or flow."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from studio.errors import unknown
+from studio.errors import UsageError, unknown
 from studio.generation.guidance import Predict, guided
 from studio.generation.linear_multistep import LinearMultistepScheduler
 from studio.models.load import PREDICTION_TYPES, Conditioning, DiffusionModel
@@ -38,6 +39,14 @@ class SamplerKind:
     """What sets it apart from others of the same scheduler."""
     flow: Any = None
     """The scheduler for flow networks, where there is one; others are sampled on a diffusion's noise levels."""
+    guidance: float | None = None
+    """What it needs, where that is not what others need."""
+
+    @property
+    def scheduler_names(self) -> set[str]:
+        """Its scheduler's name, those that it derives from, and the one for flow."""
+        kinds = [*self.scheduler.__mro__, *([self.flow] if self.flow else [])]
+        return {kind.__name__ for kind in kinds}
 
 
 _FLOW_SIGMAS = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
@@ -55,7 +64,15 @@ SAMPLERS: dict[str, SamplerKind] = {
     "euler-a": SamplerKind(EulerAncestralDiscreteScheduler, 30),
     "heun": SamplerKind(HeunDiscreteScheduler, 20, flow=FlowMatchHeunDiscreteScheduler),
     "lms": SamplerKind(LinearMultistepScheduler, 30),
-    "lcm": SamplerKind(LCMScheduler, 6),
+    "lcm": SamplerKind(LCMScheduler, 6, guidance=1.5),  # Luo et al. 2023: guided in training, burnt out by more
+}
+_NEAREST = {
+    "DDPMScheduler": "ddim",
+    "DEISMultistepScheduler": "unipc",
+    "DPMSolverSDEScheduler": "dpm++sde",
+    "DPMSolverSinglestepScheduler": "dpm++2m",
+    "KDPM2AncestralDiscreteScheduler": "euler-a",
+    "KDPM2DiscreteScheduler": "heun",
 }
 # Stable Diffusion's noise schedule, used where a flow network is sampled by a method that knows only diffusion.
 _DIFFUSION = {
@@ -68,6 +85,8 @@ _DIFFUSION = {
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
 }
+
+_RUNGE_KUTTA_STEPS = 4  # with which PNDM begins unless its settings say to skip them
 
 EachStep = Callable[[int, int], None]
 
@@ -85,12 +104,23 @@ class Start:
 
 
 def own_sampler(scheduler: dict[str, Any]) -> str:
-    """The sampler that a model's scheduler settings name, PNDM where they name another."""
-    told = str(scheduler.get("_class_name"))
-    same = [name for name, kind in SAMPLERS.items() if told in (base.__name__ for base in kind.scheduler.__mro__)]
+    """The sampler that a model's scheduler settings name, else the nearest, else PNDM."""
+    fitting = _fitting(scheduler)
     # The one with the most options that are all as told; the plain one of a scheduler has none.
-    fitting = [name for name in same if SAMPLERS[name].options.items() <= scheduler.items()]
-    return max(fitting, key=lambda name: len(SAMPLERS[name].options), default="pndm")
+    most = max(fitting, key=lambda name: len(SAMPLERS[name].options), default="")
+    return most or _NEAREST.get(str(scheduler.get("_class_name")), "pndm")
+
+
+def is_its_own(sampler: str, scheduler: Mapping[str, Any]) -> bool:
+    """Whether a sampler is just what a model's scheduler settings say."""
+    wants_karras = bool(scheduler.get("use_karras_sigmas"))
+    return sampler in _fitting(scheduler) and wants_karras == bool(SAMPLERS[sampler].options.get("use_karras_sigmas"))
+
+
+def _fitting(scheduler: Mapping[str, Any]) -> list[str]:
+    told = str(scheduler.get("_class_name"))
+    same = [name for name, kind in SAMPLERS.items() if told in kind.scheduler_names]
+    return [name for name in same if SAMPLERS[name].options.items() <= scheduler.items()]
 
 
 def make_scheduler(sampler: str, model: DiffusionModel) -> Any:
@@ -147,7 +177,10 @@ def sample(
         around: changes how a prediction for the whole is made, such as in windows.
     """
     scheduler = make_scheduler(sampler, model)
-    scheduler.set_timesteps(steps)
+    if sampler == "pndm" and steps < _RUNGE_KUTTA_STEPS:
+        scheduler.register_to_config(skip_prk_steps=True)
+    with _named(sampler, steps):
+        scheduler.set_timesteps(steps)
     first = _first_step(scheduler, steps, start)
     predict = around(guided(model, scheduler, prompts, negative, guidance, rescale, precision))
     own = list(generators) or [torch.Generator().manual_seed(row) for row in range(len(noise))]
@@ -157,7 +190,9 @@ def sample(
     times = scheduler.timesteps[first:]
     for index, time in enumerate(times):
         scaled = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
-        latents = scheduler.step(predict(scaled, time, first + index), time, latents, **drawn).prev_sample
+        predicted = predict(scaled, time, first + index)
+        with _named(sampler, steps):
+            latents = scheduler.step(predicted, time, latents, **drawn).prev_sample
         if start is not None and start.mask is not None:
             is_last = index + 1 == len(times)
             kept = start.latents if is_last else _noised(scheduler, start.latents, noise, times[index + 1])
@@ -166,12 +201,23 @@ def sample(
     return latents
 
 
+@contextmanager
+def _named(sampler: str, steps: int) -> Iterator[None]:
+    """Say in words what diffusers' schedulers raise, each something else, where they cannot take so many steps."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, IndexError, ValueError) as error:
+        raise UsageError(
+            f"{sampler} cannot take {steps} steps with this model.", "Choose another number of steps, or --sampler."
+        ) from error
+
+
 def _first_step(scheduler: Any, steps: int, start: Start | None) -> int:
-    if start is None or start.strength >= 1:
-        return 0
-    done = max(1, int(steps * start.strength))
+    done = steps if start is None else max(1, int(steps * start.strength))
     first: int = (steps - done) * scheduler.order
-    if hasattr(scheduler, "set_begin_index"):
+    # Left alone, a scheduler looks for its place by the time, which the first steps of a shifted flow may share.
+    is_unclear = bool((scheduler.timesteps[:1] == scheduler.timesteps[1:2]).any())
+    if (first or is_unclear) and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(first)
     return first
 

@@ -9,16 +9,12 @@ import tomli
 from pydantic import Field
 
 from studio import config, files
-from studio.errors import UsageError, unknown
+from studio.errors import NotFetched, UsageError, unknown
 from studio.models import checkpoints, families, stored
 from studio.models.layout import check_folder, read_settings
 from studio.models.weights import check_safetensors, read_header, weights_file, weights_sums
 from studio.settings import Sampler
 from studio.workspace import STARTER, Workspace, numbered_folders
-
-
-class NotFetched(UsageError):
-    """A model that has to be downloaded, or unpacked from its file, before it can be opened."""
 
 
 class Defaults(config.Model):

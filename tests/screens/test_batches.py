@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from screens import wording
 from screens.batch import BatchScreen
+from screens.confirm import ConfirmScreen
 from screens.form_screen import FormScreen
 from screens.picture import PictureScreen
 from screens.plans import PlanScreen
@@ -78,6 +79,12 @@ async def test_a_class_plan_is_chosen_and_begun(
         await pilot.press("enter")
         assert isinstance(app.screen, PlanScreen)
         await pilot.press("up", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "388 tiles" in str(app.screen.query_one(".dialog").border_title)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        assert list(app.workspace.batches.iterdir()) == []
+        await pilot.press("enter", "y")
         await until(pilot, lambda: [job.path.name for job in app.jobs("batches")] == ["land-cover-388"])
         await until(pilot, lambda: app.jobs("batches")[0].state.status == "completed")
     folder = app.workspace.batches / "land-cover-388"

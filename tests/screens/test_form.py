@@ -59,6 +59,7 @@ async def test_another_method_has_other_fields() -> None:
         await pilot.pause()
         paths = {".".join(one.entry.path) for one in app.query(Field)}
         assert "method.rank" not in paths
+        assert field(app, "data.name").has_focus_within  # the next that there is
         settings = app.query_one(Form).check()
         assert isinstance(settings, TrainSettings)
         assert settings.method.name == "full"
@@ -73,6 +74,19 @@ async def test_up_and_down_go_through_the_words_that_are_allowed() -> None:
         assert place.value == "cosine"
         await pilot.press("up", "up")
         assert place.value == "linear"
+
+
+async def test_what_is_typed_takes_the_place_of_what_was_there() -> None:
+    app = FormApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        steps = field(app, "optimiser.steps").query_one(Input)
+        steps.focus()
+        await pilot.press(*"250")
+        assert steps.value == "250"
+        schedule = field(app, "optimiser.schedule").query_one(Input)
+        schedule.focus()
+        await pilot.press("down", *"linear")
+        assert schedule.value == "linear"
 
 
 async def test_page_down_goes_to_the_first_field_of_the_next_part() -> None:
@@ -90,6 +104,14 @@ def test_a_choice_of_numbers_or_words_is_read_as_what_it_is(name: str, text: str
     entry = next(one for one in entries_of(GenerateSettings, {}) if one.path == (name,))
     assert entry.value(text) == value
     assert text in entry.choices
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("lora", "low-rank additions"), ("full", "every weight"), ("scenes", "feature network")]
+)
+def test_the_name_of_a_method_says_what_the_method_does(method: str, words: str) -> None:
+    entries = entries_of(TrainSettings, {"method": {"name": method}})
+    assert words in next(one for one in entries if one.path == ("method", "name")).help
 
 
 @pytest.mark.parametrize("name", ["source", "format", "classes", "link"])

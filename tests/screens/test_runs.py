@@ -10,17 +10,20 @@ from textual.widgets import Input
 from screens.checkpoints import CheckpointScreen
 from screens.compare_runs import CompareRunsScreen, differing
 from screens.new_run import NewRunScreen
+from screens.probe_form import ProbeScreen
 from screens.shell import StudioApp
 from screens.widgets.event_log import EventLog
 from screens.widgets.form import Field
 from screens.widgets.job_table import JobTable
+from screens.widgets.key_line import KeyLine
 from screens.widgets.words import Words
 from studio import jobs
 from studio.context import Context, Done
+from studio.errors import StudioError
 from studio.events import Phase, Planned, Started, StepDone, Warned
 from studio.models import checkpoints
 from studio.workspace import TEMPLATE, Workspace
-from tests.fakes import fake_run
+from tests.fakes import FakeTraining, fake_run
 from tests.screens.conftest import SIZES, looked, until
 from tests.screens.journals import with_demo, with_run
 
@@ -32,6 +35,11 @@ def with_recipes(workspace: Workspace, *names: str) -> None:
 
 def said(app: StudioApp, selector: str) -> str:
     return app.screen.query_one(selector, Words).said
+
+
+def keys(app: StudioApp) -> str:
+    """The line of keys below the screen."""
+    return app.screen.query_one(KeyLine).render().plain
 
 
 def below(frame: Widget) -> str:
@@ -72,6 +80,72 @@ async def test_going_through_the_recipes_fills_the_form_from_each(app: StudioApp
         await until(pilot, lambda: "224 px is far below" in said(app, "#expectation"))
 
 
+@pytest.mark.parametrize("also", [[], ["tab"]])
+async def test_a_recipe_that_does_not_exist_begins_nothing_and_its_fault_stays(app: StudioApp, also: list[str]) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await pilot.press(*"lore", *also, "ctrl+j")
+        await until(pilot, lambda: "There is no recipe named lore" in said(app, "#faults"))
+        await pilot.pause(0.1)
+        assert "There is no recipe named lore" in said(app, "#faults")
+        assert app.screen.query_one("#recipe").has_focus
+        assert list(app.workspace.runs.iterdir()) == []
+        await pilot.press("x")
+        await until(pilot, lambda: not said(app, "#faults"))
+
+
+async def test_letters_typed_before_a_fault_was_found_do_not_wipe_it(app: StudioApp) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await until(pilot, lambda: app.screen.query_one("#recipe").has_focus and said(app, "#expectation"))
+        app.screen.query_one("#name", Input).value = "Typed before"  # told of only when the test waits
+        assert isinstance(app.screen, NewRunScreen)
+        app.screen.tell_fault("It cannot be.")
+        await pilot.pause()
+        assert said(app, "#faults") == "It cannot be."
+        await pilot.press("x")
+        await until(pilot, lambda: not said(app, "#faults"))
+
+
+async def test_a_recipe_typed_a_moment_ago_is_seen_before_it_begins(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(jobs.KINDS, "train", FakeTraining(3))
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora", "starter-scenes")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        await pilot.press(*"starter-scenes", "ctrl+j")
+        await until(pilot, lambda: any("settings of starter-scenes" in one.title for one in app._notifications))
+        assert list(app.workspace.runs.iterdir()) == []
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: [job.path.name for job in app.jobs("runs")] == ["0001-starter-scenes"])
+
+
+async def test_page_down_goes_from_the_name_of_the_recipe_into_the_form(app: StudioApp) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        fields = list(app.screen.query(Field))
+        await pilot.press("pagedown")
+        await until(pilot, lambda: fields[0].has_focus_within)
+        await pilot.press("pagedown")
+        await until(pilot, lambda: any(one.entry.path == ("method", "name") and one.has_focus_within for one in fields))
+
+
 async def test_a_data_set_that_is_not_there_is_told_before_the_start(app: StudioApp) -> None:
     with_demo(app.workspace)
     with_recipes(app.workspace, "lora")
@@ -109,8 +183,23 @@ async def test_a_broken_checkpoint_is_not_promoted(app: StudioApp) -> None:
         await looked(pilot)
         await pilot.press("3", "c")
         await until(pilot, lambda: app.screen.query(JobTable) and app.screen.query_one(JobTable).row_count == 2)
-        await pilot.press("enter")
+        await pilot.press("p")
         await until(pilot, lambda: "no such whole checkpoint" in said(app, "#by-noise"))
+        assert checkpoints.promoted_step(folder) is None
+
+
+async def test_enter_on_a_checkpoint_promotes_nothing(app: StudioApp) -> None:
+    folder = with_run(app.workspace, "0001-river")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("3", "c")
+        await until(pilot, lambda: app.screen.query(JobTable) and app.screen.query_one(JobTable).row_count == 2)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "Promote" in keys(app)
+        assert "Open" not in keys(app)
+        await pilot.press("g")  # whatever enter had begun would be told before the screen goes
+        await until(pilot, lambda: app.current_mode == "prompt")
         assert checkpoints.promoted_step(folder) is None
 
 
@@ -167,6 +256,58 @@ async def test_memory_that_ran_out_is_told_on_any_screen_and_kept_in_the_events(
         await until(pilot, lambda: "Memory ran out at 16 pictures." in _log(app))
         assert "expected: 4 steps of 16 pictures" in _log(app)
         assert "2.5 GB" in said(app, "#speed")
+
+
+async def test_what_varies_makes_a_sweep_that_goes_on_past_a_run_that_failed(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_demo(app.workspace)
+    with_recipes(app.workspace, "lora")
+
+    def train(context: Context) -> Done:
+        if context.folder.path.name == "0002-ranks-2":
+            raise StudioError("cpu ran out of memory.")
+        return FakeTraining(3)(context)
+
+    monkeypatch.setitem(jobs.KINDS, "train", train)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+        app.screen.query_one("#name", Input).value = "ranks"
+        vary = app.screen.query_one("#vary", Input)
+        vary.value = "rank=2,4 no_such=1"
+        await pilot.pause()
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: "There is no setting named no_such" in said(app, "#faults"), 2)
+        vary.value = "rank=2,4,8"
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: len(app.jobs("runs")) == 3 and not app.waiting)
+        states = {"0001-ranks-1": "completed", "0002-ranks-2": "failed", "0003-ranks-3": "completed"}
+        await until(pilot, lambda: {job.path.name: job.state.status for job in app.jobs("runs")} == states)
+        command = next(one for one in app.get_system_commands(app.screen) if one.title == "sweep: Compare ranks")
+        command.callback()
+        await until(pilot, lambda: isinstance(app.screen, CompareRunsScreen) and app.screen.query(JobTable))
+        table = app.screen.query_one(JobTable)
+        assert [str(column.label) for column in table.ordered_columns][2] == "rank"
+
+
+async def test_a_base_is_probed_before_it_is_trained(app: StudioApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_demo(app.workspace)
+    monkeypatch.setitem(jobs.KINDS, "generate", lambda context: Done({"saved": 0}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        await pilot.press("3", "b")
+        await until(pilot, lambda: isinstance(app.screen, ProbeScreen))
+        count = next(one for one in app.screen.query(Field) if one.entry.path == ("count",))
+        count.query_one(Input).value = "0"
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: "attention" in said(app, "#faults"))
+        count.query_one(Input).value = "1"
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: [job.path.name for job in app.jobs("batches")] == ["probe-starter-land-cover"])
+        plan = (app.workspace.batches / "probe-starter-land-cover" / "plan.jsonl").read_text()
+        assert "a satellite image of" in plan
 
 
 async def test_runs_of_a_sweep_stand_side_by_side_best_first(app: StudioApp) -> None:

@@ -1,14 +1,22 @@
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from textual.widgets import Static
 
+from screens import wording
 from screens.confirm import QuitScreen
 from screens.frame import TABS, StatusLine, TopLine
 from screens.help import HelpScreen, keys_of
 from screens.shell import StudioApp
+from screens.widgets.plot import RunPlot
+from screens.widgets.words import Words
 from studio import jobs
+from studio.context import Context, Done
+from studio.events import Phase, Started, StepDone
 from studio.jobs import Job
-from studio.runs import state_of
+from studio.runs import JobFolder, RunState, state_of
 from studio.workspace import numbered_folders
 from tests.fakes import FakeTraining, fake_run
 from tests.screens.conftest import SIZES, looked, until
@@ -52,8 +60,9 @@ def _takes_text(widget: object) -> bool:
 
 
 def _meaning(action: str) -> str:
-    """Lists and grids move their cursor down by different names of the same act."""
+    """Lists and grids move their cursor down by different names of the same act; one key pauses and goes on."""
     same = {"cursor_down": "move_rows(1)", "cursor_up": "move_rows(-1)", "scroll_down": "move_rows(1)"}
+    same["go_on"] = "pause"
     return same.get(action, action)
 
 
@@ -166,3 +175,71 @@ async def test_the_status_line_shows_the_run_at_work(app: StudioApp, monkeypatch
         await until(pilot, lambda: "0001 fake" in line.render().plain and "19/40" in line.render().plain)
         training.let_go.set()
         await until(pilot, lambda: "Idle" in line.render().plain)
+
+
+async def test_what_is_encoded_between_steps_is_not_the_runs_progress(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = threading.Event()
+
+    def train(context: Context) -> Done:
+        context.emit(Started("train", context.device, 0, 400))
+        context.emit(StepDone(8, 0.3, 1e-4, 1.0, 4, 0.01))
+        context.emit(Phase("Encoding pictures", 128, 128))
+        while not held.wait(0.01) and not context.should_stop():
+            pass
+        return Done({"step": 8}, "stopped")
+
+    monkeypatch.setitem(jobs.KINDS, "train", train)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        app.start(fake_run(app.workspace))
+        line = app.screen.query_one(StatusLine)
+        await until(pilot, lambda: "Encoding pictures 128/128" in line.render().plain)
+        assert " 8/400 " in line.render().plain
+        assert "   2%" in line.render().plain
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, QuitScreen))
+        words = str(app.screen.query_one("#progress", Static).content)
+        assert words.startswith("8 of 400 steps, encoding pictures 128/128")
+        held.set()
+
+
+def test_a_batchs_progress_is_its_tiles() -> None:
+    state = RunState(JobFolder(Path("river")), "running", "generate", phase=Phase("Generating tiles", 3, 8, 12, 20))
+    assert wording.progress(state) == (3, 8)
+    assert wording.phase_beside(state) == "Generating tiles · step 12/20"
+
+
+async def test_toasts_leave_the_status_line_free(app: StudioApp) -> None:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await looked(pilot)
+        app.tell("Two lines\nof words.", "A toast")
+        await until(pilot, lambda: app.screen.query("Toast"))
+        toast, line = app.screen.query_one("Toast"), app.screen.query_one(StatusLine)
+        await until(pilot, lambda: toast.region.height)
+        assert toast.region.bottom <= line.region.y
+
+
+async def test_help_fits_its_box(app: StudioApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and app.screen.query_one(Static).size.width)
+        text = app.screen.query_one(Static)
+        assert max(map(len, keys_of(app.screen_stack[0]).plain.splitlines())) <= text.size.width
+
+
+async def test_a_live_run_without_a_step_says_that_it_is_on_its_way(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = FakeTraining(steps=3, hold_at=1)
+    monkeypatch.setitem(jobs.KINDS, "train", training)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await looked(pilot)
+        await pilot.press("3")
+        plot = app.screen.query_one(RunPlot)
+        await until(pilot, lambda: "No steps yet" in plot.query_one(Words).said)
+        app.start(fake_run(app.workspace))
+        await until(pilot, lambda: plot.query_one(Words).said == "The first step is on its way.")
+        training.let_go.set()

@@ -1,5 +1,6 @@
 """Data, Prompt, Gallery and Evaluate on small real workspaces, without torch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,18 @@ from textual.widgets import Input, TextArea
 
 from screens import evaluate
 from screens.form_screen import FormScreen
+from screens.gallery import caption
 from screens.picture import CompareScreen, PictureScreen
 from screens.shell import StudioApp
 from screens.watching import JobWatcher
 from screens.widgets.browser import Browser
+from screens.widgets.form import Field
 from screens.widgets.job_table import JobTable
 from screens.widgets.picture_grid import PictureGrid
 from screens.widgets.words import Words
 from studio import config, jobs
 from studio.catalog import Catalog
+from studio.catalog import Tile as CatalogTile
 from studio.events import Finished, ImageSaved, MetricMeasured, Started
 from studio.images import save_tile
 from studio.settings import EvaluateSettings
@@ -122,6 +126,69 @@ async def test_a_tiles_recipe_is_reused_on_the_prompt_screen(app: StudioApp) -> 
         await pilot.press("r")
         await until(pilot, lambda: app.current_mode == "prompt")
         await until(pilot, lambda: app.screen.query_one("#text", TextArea).text == "a canal through fields")
+
+
+async def test_a_whole_recipe_is_read_on_a_low_screen(app: StudioApp) -> None:
+    with_batch(app.workspace, prompt="a canal through fields " * 12)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        await pilot.press("5")
+        await until(pilot, lambda: "seed       42" in app.screen.query_one("#recipe", Words).said)
+        facts = app.screen.query_one("#facts")
+        await pilot.press("tab")
+        await until(pilot, lambda: facts.has_focus and facts.size.height > 10)
+        await pilot.press("end")
+        await until(pilot, lambda: facts.scroll_offset.y == facts.max_scroll_y > 0)
+        await pilot.press("tab")
+        await until(pilot, lambda: app.screen.query_one(Browser).has_focus)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, PictureScreen))
+        assert "starter · 20 steps · seed 42" in app.screen.query_one("#caption", Words).said
+
+
+def test_a_caption_tells_a_tile_from_its_neighbours() -> None:
+    tile = CatalogTile("batches/land/tiles/000003.png", "land", 2, 7, "", "a satellite image of a river", "", "",
+                       favourite=False, rating=0)  # fmt: skip
+    assert caption(tile) == "3 river"
+    assert caption(replace(tile, label="Bare Land", rating=4)) == "3 4/5 Bare Land"
+    assert caption(tile, "seed 42 · steps 10") == "3 seed 42 · steps 10"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_prompts_come_from_a_file_named_in_the_form(
+    app: StudioApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    monkeypatch.setitem(jobs.KINDS, "generate", fake_generation)
+    path = tmp_path / "mine.txt"
+    path.write_text("a canal\na harbour\n")
+    async with app.run_test(size=size) as pilot:
+        await looked(pilot)
+        await pilot.press("4")
+        field = app.screen.query_one("#prompts", Input)
+        field.value = str(path)
+        await until(pilot, lambda: "2 prompts of" in app.screen.query_one("#said", Words).said)
+        assert field.region.height == app.screen.query_one("#said").region.height == 1
+        assert app.screen.query_one("#said").region.bottom < app.screen.query_one("#prompt").region.bottom
+        assert app.screen.query_one("#text").region.height >= 2
+        await pilot.press("ctrl+j")
+        await until(pilot, lambda: app.jobs("batches") and app.jobs("batches")[0].state.status == "completed")
+        planned = (app.workspace.batches / "starter-tiles" / "plan.jsonl").read_text()
+        assert planned.count("a canal") == planned.count("a harbour") == 2
+        field.value = "nowhere"
+        await until(pilot, lambda: app.screen.query_one("#said", Words).said.startswith("!"))
+
+
+async def test_the_prompt_says_how_many_tiles_it_makes_and_how_long_that_takes(app: StudioApp) -> None:
+    folder = with_batch(app.workspace)
+    config.save(folder / "config.toml", _record({"kind": "generate", "settings": {"model": "starter"}}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await looked(pilot)
+        await pilot.press("4")
+        # Six tiles took seven seconds.
+        await until(pilot, lambda: str(app.screen.query_one("#sampling").border_subtitle) == "4 tiles · ≈ 4s")
+        steps = next(one for one in app.screen.query(Field) if one.entry.path == ("steps",))
+        steps.query_one(Input).value = "7"
+        await until(pilot, lambda: str(app.screen.query_one("#sampling").border_subtitle) == "4 tiles")
 
 
 def test_figures_of_different_protocols_get_different_letters(workspace: Workspace) -> None:

@@ -19,6 +19,7 @@ from textual import events
 
 from screens.driver import AnswerParser, TerminalAnswered, understand
 from screens.terminal import ask_for_colour, check_terminal
+from studio import cli
 from studio.errors import UsageError
 from studio.workspace import Workspace
 
@@ -27,6 +28,15 @@ OPEN = """
 import sys
 from studio.cli import main
 sys.exit(main(sys.argv[1:]))
+"""
+LEAKING = """
+import atexit, os
+atexit.register(lambda: os.write(2, b"leaked 25 functions"))
+"""
+FAULTY = """
+from screens import shell
+def fail(self): raise RuntimeError("a fault of ours")
+shell.StudioApp.on_mount = fail
 """
 # A kind of job that takes its time and says when it has ended, as training would.
 SLOW = """
@@ -144,6 +154,31 @@ def test_the_studio_opens_on_a_terminal_and_gives_it_back(workspace: Workspace, 
     terminal.type("q")
     assert terminal.wait_for_end() == 0
     assert b"\x1b[?1049l" in terminal.bytes
+
+
+def test_what_is_said_while_the_interpreter_ends_goes_to_the_log(workspace: Workspace, open_terminal: Open) -> None:
+    terminal = open_terminal(LEAKING + OPEN, str(workspace.root))
+    terminal.wait_for("Nothing here yet.")
+    terminal.type("q")
+    assert terminal.wait_for_end() == 0
+    assert b"leaked 25 functions" not in terminal.bytes
+    assert b"leaked 25 functions" in (workspace.root / "studio.log").read_bytes()
+
+
+def test_a_fault_of_the_studio_is_told_when_it_ends_and_kept_in_the_log(
+    workspace: Workspace, open_terminal: Open
+) -> None:
+    terminal = open_terminal(FAULTY + OPEN, str(workspace.root))
+    assert terminal.wait_for_end() == 1
+    assert b"studio.log ends with" in terminal.bytes
+    assert b"a fault of ours" in (workspace.root / "studio.log").read_bytes()
+
+
+def test_the_screens_too_let_no_library_report_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    monkeypatch.setattr(cli, "_open_studio", lambda root: 0)
+    assert cli.main([str(tmp_path)]) == 0
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
 
 
 def test_late_answers_of_the_terminal_are_never_typed(workspace: Workspace, open_terminal: Open) -> None:

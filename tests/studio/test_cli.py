@@ -10,7 +10,7 @@ from studio import jobs, requests
 from studio.arguments import make_parser
 from studio.context import Context
 from studio.control import Control
-from studio.errors import UsageError
+from studio.errors import StudioError, UsageError
 from studio.events import Started
 from studio.jobs import Done, execute
 from studio.journal import Journal
@@ -219,6 +219,61 @@ def test_control_of_a_run_that_does_not_run_ends_with_2(say: Say, ws: Path) -> N
     answer = say(ws, "control", "mine", "stop", "--json")
     assert answer.code == 2
     assert "is not running" in answer.error
+
+
+def test_control_of_a_completed_run_says_so_and_advises_nothing(say: Say, ws: Path, training: FakeTraining) -> None:
+    say(ws, "train", "--recipe", "lora", "--data", "demo", "--name", "mine")
+    answer = say(ws, "control", "mine", "stop", "--json")
+    assert answer.code == 2
+    assert answer.result["error"] == {
+        "message": "0001-mine has completed all its steps, so nobody works on it.",
+        "hint": "",
+    }
+
+
+def test_an_unfinished_run_goes_on_by_the_same_command_alone(
+    say: Say, ws: Path, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(context: Context) -> Done:
+        context.emit(Started("train", context.device))
+        raise StudioError("cpu ran out of memory.")
+
+    words = ("train", "--recipe", "lora", "--data", "demo", "--name", "mine", "--json")
+    with monkeypatch.context() as patch:
+        patch.setitem(jobs.KINDS, "train", failing)
+        assert say(ws, *words).code == 1
+    before = listing(ws)
+    answer = say(ws, *words, "--set", "rank=2", "--set", "steps=7")
+    assert answer.code == 2
+    assert "method.rank (16, now 2)" in answer.error
+    assert "resume mine" in answer.error
+    assert listing(ws) == before
+    assert say(ws, *words).code == 0
+
+
+def test_a_batch_that_failed_without_a_tile_frees_its_name(say: Say, ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(context: Context) -> Done:
+        context.emit(Started("generate", context.device))
+        raise StudioError("The sampler gave no finite numbers.")
+
+    monkeypatch.setitem(jobs.KINDS, "generate", failing)
+    before = listing(ws)
+    assert say(ws, "generate", "--prompt", "a river", "--as", "tiles").code == 1
+    assert listing(ws) == before
+
+
+def test_a_batch_that_failed_for_reasons_only_its_log_tells_stays_and_takes_other_settings(
+    say: Say, ws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(context: Context) -> Done:
+        raise ValueError("deep")
+
+    monkeypatch.setitem(jobs.KINDS, "generate", failing)
+    assert say(ws, "generate", "--prompt", "a river", "--as", "tiles").code == 1
+    assert "deep" in (ws / "batches/tiles/log.txt").read_text()
+    monkeypatch.setitem(jobs.KINDS, "generate", lambda context: Done({"batch": "tiles", "requested": 1, "saved": 1}))
+    assert say(ws, "generate", "--prompt", "a desert", "--steps", "2", "--as", "tiles").code == 0
+    assert "a desert" in (ws / "batches/tiles/plan.jsonl").read_text()
 
 
 def test_watching_a_run_that_never_begins_comes_to_an_end(say: Say, ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:

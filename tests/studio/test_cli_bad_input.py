@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from studio import requests
+from studio import jobs, requests
 from studio.control import Control
+from studio.errors import UsageError
+from studio.events import Started
 from studio.jobs import execute
 from studio.settings import ImportSettings
 from studio.workspace import make_workspace
@@ -214,6 +216,54 @@ def test_unknown_names_where_nothing_is_yet_make_no_workspace(say: Say, tmp_path
                   ["generate", "--prompt", "x", "--count", "-1"], ["generate", "--prompt", "{a|b"]):  # fmt: skip
         refused(say, tmp_path, tmp_path / "ws", *words)
     assert not (tmp_path / "ws").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--prompt", ""], "The prompt is empty."),
+        (["--prompt", "x", "--size", "64x"], "64x is not a size."),
+        (["--prompt", "x", "--size", "x64"], "x64 is not a size."),
+        (["--plan", "./no.toml"], "There is no class plan ./no.toml."),
+        (["--prompt", "x", "--mask", "m.png"], "The generation has 1 fault: a mask needs a picture"),
+    ],
+)
+def test_a_generation_asked_for_wrongly(words: list[str], told: str, say: Say, ws: Path, tmp_path: Path) -> None:
+    assert told in refused(say, tmp_path, ws, "generate", *words).error
+
+
+def test_what_a_job_finds_wrong_by_itself_makes_no_workspace(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(context: jobs.Context) -> jobs.Done:
+        context.emit(Started("generate", context.device))
+        raise UsageError("The LoRA does not fit the model.", "Choose another.")
+
+    monkeypatch.setitem(jobs.KINDS, "generate", refusing)
+    refused(say, tmp_path, tmp_path / "new", "generate", "--prompt", "x")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_workspace_that_was_there_stays_whatever_a_job_finds(
+    say: Say, ws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(context: jobs.Context) -> jobs.Done:
+        raise UsageError("The LoRA does not fit the model.", "Choose another.")
+
+    monkeypatch.setitem(jobs.KINDS, "generate", refusing)
+    fresh = make_workspace(tmp_path / "fresh").root
+    for root in (ws, fresh):
+        refused(say, tmp_path, root, "generate", "--prompt", "x")
+
+
+def test_a_sweep_that_cannot_begin_leaves_its_name_free(say: Say, ws: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--recipe", "lora", "--vary", "rank=1,2", "--name", "sw"]
+    for root in (ws, tmp_path / "new"):
+        assert "no data set named nope" in refused(say, tmp_path, root, *words, "--data", "nope").error
+    assert not (tmp_path / "new").exists()
+    assert "starter" in refused(say, tmp_path, ws, *words, "--data", "demo", "--vary", "base=starter,stater").error
+    (ws / "runs" / "0002-sw-2").mkdir()
+    assert "the name of runs/0002-sw-2" in refused(say, tmp_path, ws, *words, "--data", "demo").error
 
 
 def test_hostile_names_reach_no_terminal(say: Say, ws: Path, tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_a_missing_file_and_a_folder_are_told_in_a_sentence(tmp_path: Path) -> N
         config.read_toml(tmp_path)
 
 
+def test_what_does_not_go_together_is_told_without_a_path_or_all_that_was_given(tmp_path: Path) -> None:
+    faults = faults_of('mask = "a.png"\n', GenerateSettings, tmp_path / "g.toml")
+    assert faults == {"": "a mask needs a picture to begin from (init)"}
+    with pytest.raises(SettingsError) as caught:
+        config.check({"mask": "a.png"}, GenerateSettings, "The generation")
+    assert caught.value.message == "The generation has 1 fault: a mask needs a picture to begin from (init)."
+    deep = faults_of('[saving]\nrank_by = "kid"\n', TrainSettings, tmp_path / "r.toml")
+    assert deep == {"saving": "rank_by = kid needs measure_every, the steps between looks at it"}
+
+
 def test_a_long_or_broken_value_is_told_in_one_short_line(tmp_path: Path) -> None:
     fault = faults_of(f'device = "{"x" * 5000}"\n', WorkspaceSettings, tmp_path / "a.toml")["device"]
     assert len(fault) < 200

@@ -69,6 +69,11 @@ def test_a_tile_made_with_a_lora_carries_it_in_its_recipe_and_is_made_again(
     assert (missing.code, "There is no file" in missing.error) == (2, True)
 
 
+def test_the_list_of_models_takes_no_name(say: Say, made_workspace: Workspace) -> None:
+    refused = say("--json", made_workspace.root, "model", "list", "extra")
+    assert (refused.code, refused.error) == (2, "model list takes no extra. Write: model list")
+
+
 def test_nothing_that_is_opened_asks_the_network(
     narrow_xl: Path, made_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

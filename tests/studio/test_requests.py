@@ -1,11 +1,14 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from studio import config, jobs, requests
 from studio.control import Control
 from studio.errors import SettingsError, UsageError
 from studio.events import Finished, Started
+from studio.generation.class_plan import Plan, plan_classes
 from studio.jobs import Done, execute
 from studio.journal import Journal
 from studio.requests import PromptSource
@@ -18,6 +21,7 @@ from studio.settings import (
     ImportSettings,
     TrainSettings,
 )
+from studio.unfinished import is_same_model
 from studio.workspace import Workspace, make_workspace
 from tests.studio.listing import listing
 
@@ -65,7 +69,7 @@ def test_every_recipe_of_the_template_holds(workspace: Workspace) -> None:
 def test_a_recipe_that_is_not_there_is_told_with_the_nearest(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match=r"no recipe named lroa.*lora"):
         requests.load_recipe(workspace, "lroa", "demo")
-    with pytest.raises(UsageError, match="There is no settings file"):
+    with pytest.raises(UsageError, match=r"There is no recipe none/such\.toml"):
         requests.load_recipe(workspace, "none/such.toml", "demo")
     with pytest.raises(UsageError, match="cannot be read"):
         requests.load_recipe(workspace, "../", "demo")
@@ -101,11 +105,113 @@ def test_a_folder_that_does_not_say_its_kind_is_told(workspace: Workspace) -> No
         requests.job_of(workspace, job.folder)
 
 
-def test_unfinished_work_of_a_name_goes_on_with_the_settings_it_began_with(workspace: Workspace) -> None:
+def test_unfinished_work_of_a_name_goes_on_where_it_is_asked_for_as_it_was(workspace: Workspace) -> None:
     first = requests.train_job(workspace, training(seed=7), "mine")
-    assert requests.train_job(workspace, training(seed=8), "mine") == first
+    assert requests.train_job(workspace, training(seed=7, description="said better"), "mine") == first
     batch = requests.generate_job(workspace, GenerateSettings(batch=3), tiles(workspace), "tiles")
-    assert requests.generate_job(workspace, GenerateSettings(batch=4), tiles(workspace, 5), "tiles") == batch
+    begin(batch)
+    assert requests.generate_job(workspace, GenerateSettings(batch=3), tiles(workspace), "tiles") == batch
+    grid = requests.grid_job(workspace, GridSettings(x="steps=1,2", prompt="a river"), "grid")
+    begin(grid)
+    assert requests.grid_job(workspace, GridSettings(x="steps=1,2", prompt="a river"), "grid") == grid
+
+
+def test_a_run_that_is_asked_for_otherwise_is_refused_and_says_what_differs(workspace: Workspace) -> None:
+    requests.train_job(workspace, training(seed=7), "mine")
+    before = listing(workspace.root)
+    other = training(seed=8, optimiser={"steps": 9})
+    told = r"other settings: seed \(7, now 8\), optimiser.steps \(1000, now 9\).*resume mine"
+    with pytest.raises(UsageError, match=told):
+        requests.train_job(workspace, other, "mine")
+    assert listing(workspace.root) == before
+
+
+def test_a_batch_that_is_asked_for_otherwise_is_refused_once_it_has_tiles(workspace: Workspace) -> None:
+    for job in (
+        requests.generate_job(workspace, GenerateSettings(), tiles(workspace), "tiles"),
+        requests.grid_job(workspace, GridSettings(x="steps=1,2", prompt="a river"), "grid"),
+    ):
+        begin(job)
+    before = listing(workspace.root)
+    desert = requests.tiles_of(workspace, PromptSource(prompt="a desert"), 3, 42)
+    settings = GenerateSettings(steps=9, sampler="euler")
+    with pytest.raises(UsageError, match=r"prompt \(a river, now a desert\), count \(2, now 3\), sampler \(unset"):
+        requests.generate_job(workspace, settings, desert, "tiles")
+    with pytest.raises(UsageError, match=r"other settings: x \(steps=1,2, now steps=1,3\)"):
+        requests.grid_job(workspace, GridSettings(x="steps=1,3", prompt="a river"), "grid")
+    assert listing(workspace.root) == before
+
+
+def test_a_batch_without_a_tile_takes_other_settings(workspace: Workspace) -> None:
+    made = [
+        requests.generate_job(workspace, GenerateSettings(steps=60), tiles(workspace), "tiles"),
+        requests.grid_job(workspace, GridSettings(x="steps=1,2", prompt="a river"), "grid"),
+    ]
+    for job in made:
+        journal = Journal(job.folder.journal_path)
+        journal.write(Finished("failed", "No.", exit_code=1))
+        journal.close()
+        (job.folder.path / "together.json").write_text("{}")
+    again = requests.generate_job(workspace, GenerateSettings(steps=2), tiles(workspace, 5), "tiles")
+    assert requests.job_of(workspace, again.folder).settings == GenerateSettings(steps=2, count=5)
+    assert len((again.folder.path / "plan.jsonl").read_text().splitlines()) == 5
+    assert not again.folder.journal_path.exists()
+    other = GridSettings(x="steps=1,3", prompt="a river")
+    assert requests.grid_job(workspace, other, "grid").settings == other
+
+
+def test_a_batch_that_somebody_makes_is_not_begun_anew(workspace: Workspace) -> None:
+    job = requests.generate_job(workspace, GenerateSettings(), tiles(workspace), "tiles")
+    held = Journal(job.folder.journal_path)
+    with pytest.raises(UsageError, match="is being worked on"):
+        requests.generate_job(workspace, GenerateSettings(steps=9), tiles(workspace), "tiles")
+    held.close()
+
+
+def test_a_batch_that_began_from_a_picture_knows_it_again(workspace: Workspace, tmp_path: Path) -> None:
+    for name, colour in (("one.png", "red"), ("other.png", "blue")):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / name)
+    settings = GenerateSettings(init=str(tmp_path / "one.png"))
+    batch = requests.generate_job(workspace, settings, tiles(workspace), "tiles")
+    begin(batch)
+    assert requests.generate_job(workspace, settings, tiles(workspace), "tiles") == batch
+    with pytest.raises(UsageError, match="init "):
+        requests.generate_job(workspace, GenerateSettings(init=str(tmp_path / "other.png")), tiles(workspace), "tiles")
+
+
+def test_a_batch_of_another_class_plan_is_refused(workspace: Workspace) -> None:
+    [plan, other] = [
+        Plan.model_validate({"classes": [{"label": "river", "count": 2, "prompts": [text]}]}) for text in ("a", "b")
+    ]
+    ask = partial(requests.generate_job, workspace, GenerateSettings(), name="tiles")
+    batch = ask(tiles=plan_classes(plan, 42), plan=plan)
+    begin(batch)
+    assert ask(tiles=plan_classes(plan, 42), plan=plan) == batch
+    with pytest.raises(UsageError, match="other settings: the class plan"):
+        ask(tiles=plan_classes(other, 42), plan=other)
+
+
+@pytest.mark.parametrize(
+    ("asked", "now", "begun", "is_same"),
+    [
+        ("starter", "starter", "starter", True),
+        ("mine", "0001-mine@200", "0001-mine@100", True),
+        ("mine@200", "0001-mine@200", "0001-mine@100", False),
+        ("mine", "0001-mine@200", "0002-other@200", False),
+        ("mine:0.8", "0001-mine@200:0.8", "0001-mine@100:0.8", True),
+        ("mine:0.7", "0001-mine@200:0.7", "0001-mine@100:0.8", False),
+    ],
+)
+def test_a_run_that_has_gone_on_is_the_same_model_unless_its_step_was_named(
+    asked: str, now: str, begun: str, is_same: bool
+) -> None:
+    assert is_same_model(asked, now, begun) is is_same
+
+
+def begin(job: jobs.Job) -> None:
+    """Leave a batch as a kill after its first tile would."""
+    (job.folder.path / "tiles").mkdir()
+    (job.folder.path / "tiles" / "000001.png").write_bytes(b"x")
 
 
 def test_a_name_is_taken_once_its_work_is_done_whatever_the_work(workspace: Workspace) -> None:
@@ -210,7 +316,7 @@ def test_a_count_that_cannot_be_meant_is_refused(count: int, workspace: Workspac
         (PromptSource(prompt="{a|b"), "without its }"),
         (PromptSource(prompts="land-cver"), "land-cover"),
         (PromptSource(prompts="demo:hald-out"), "held-out"),
-        (PromptSource(plan="none.toml"), "There is no settings file"),
+        (PromptSource(plan="none.toml"), "There is no class plan none.toml"),
         (PromptSource(plan="land-cover-388", negative="fog"), "has its own counts and negative prompts"),
     ],
 )

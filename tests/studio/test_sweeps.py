@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.errors import SettingsError, UsageError
+from studio import jobs
+from studio.errors import SettingsError, StudioError, UsageError
 from studio.requests import load_recipe
 from studio.runs import state_of
 from studio.sweeps import SweepRecord, open_sweep, plan_sweep, sweep_jobs, sweep_records
@@ -123,12 +124,29 @@ def test_the_command_trains_and_compares(workspace: Workspace, say: Say) -> None
     assert say(workspace.root, "sweep", *words[1:4], "set", "--vary", "steps=0,1").code == 2
 
 
+def test_a_sweep_in_which_nothing_completed_has_failed(
+    workspace: Workspace, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(context: jobs.Context) -> jobs.Done:
+        raise StudioError("cpu ran out of memory.")
+
+    monkeypatch.setitem(jobs.KINDS, "train", failing)
+    answer = say(
+        workspace.root, "--json", "sweep", "--recipe", "tiny", "--data", "set", "--vary", "rank=1,2", "--name", "ranks"
+    )
+    assert (answer.code, answer.result["runs"], answer.result["completed"]) == (1, 2, 0)
+    assert "No run of the sweep completed" in answer.error
+    assert say(workspace.root, "--json", "sweeps", "ranks").code == 0
+
+
 def test_an_estimate_begins_nothing(workspace: Workspace, say: Say) -> None:
     answer = say(workspace.root, "--json", "train", "--recipe", "tiny", "--data", "set", "--estimate")
     assert answer.code == 0
     assert answer.result["steps"] == 2
     assert answer.result["memory_bytes"] > 0
     plan = next(one for one in answer.records if one["type"] == "plan")
+    assert isinstance(answer.result["memory_bytes"], int)
+    assert isinstance(plan["memory_bytes"], int)
     assert plan["pictures"] == 10
     assert list(workspace.runs.iterdir()) == []
     told = say(workspace.root, "train", "--recipe", "tiny", "--data", "set", "--estimate")

@@ -84,6 +84,14 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
     assert everything_below(tmp_path) == before
 
 
+def test_pictures_have_no_precision_to_choose(workspace: Workspace, tmp_path: Path) -> None:
+    make_batch(workspace, "river", ["a river"])
+    told = {"name": "river", "to": "parquet", "target": str(tmp_path / "out")}
+    with pytest.raises(UsageError, match="Pictures have no precision to choose"):
+        check_export(workspace, ExportSettings.model_validate({**told, "precision": "fp16"}))
+    check_export(workspace, ExportSettings.model_validate({**told, "precision": "fp32"}))
+
+
 def test_an_empty_batch_is_refused(workspace: Workspace, tmp_path: Path, run_export: Any) -> None:
     (workspace.batches / "river").mkdir(parents=True)
     finished, _ = run_export("river", "gallery", tmp_path / "out")

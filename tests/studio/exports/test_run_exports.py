@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 from studio import files
 from studio.control import Control
 from studio.errors import UsageError
+from studio.exports.adapters import LORA_FILE, file_name
 from studio.generation.samplers import sample, tile_noise
 from studio.jobs import execute
 from studio.models.load import DiffusionModel, load_model
-from studio.models.registry import resolve
+from studio.models.registry import ModelRef, resolve
 from studio.requests import export_job, train_job
 from studio.settings import ExportSettings, LoraMethod
 from studio.workspace import Workspace, make_workspace
@@ -263,6 +264,16 @@ def test_kohyas_keys_hold_the_strength_apart(workspace: Workspace, tmp_path: Pat
     assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q" in stems
     assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj" in stems
     assert {float(one) for name, one in tensors.items() if name.endswith(".alpha")} == {12.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("r1", "r1"), ("1", "r1"), ("0001-r1", "r1"), ("r1@2", "r1-step2")],
+)
+def test_a_lora_is_called_as_its_run_is(name: str, file: str) -> None:
+    ref = ModelRef("0001-r1@2", Path("base"))
+    assert file_name(ref, ExportSettings(name=name, to="kohya", target="out")) == f"{file}.safetensors"
+    assert file_name(ref, ExportSettings(name=name, to="adapter", target="out")) == LORA_FILE
 
 
 @pytest.mark.parametrize("to", ["adapter", "kohya", "model"])

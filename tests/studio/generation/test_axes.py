@@ -21,6 +21,7 @@ from studio.workspace import Workspace
         ("prompt=a {river, wide|forest}", "prompt", ("a river, wide", "a forest")),
         ("model=a/b,c", "model", ("a/b", "c")),
         ("guidance=2.5", "guidance", ("2.5",)),
+        ("negative={blur|}", "negative", ("blur", "")),
     ],
 )
 def test_an_axis_is_a_name_and_values(text: str, name: str, values: tuple[str, ...]) -> None:
@@ -35,6 +36,12 @@ def test_an_axis_is_a_name_and_values(text: str, name: str, values: tuple[str, .
         ("steps=", "lacks values"),
         ("steps", "lacks values"),
         ("steps=1,,2", "lacks values"),
+        ("negative=", "Write negative={one|another}"),
+        ("prompt={a|}", "Write prompt={one|another}"),
+        ("seed=1..5000", "at most 1,000 values in a range"),
+        ("steps=5..1", "runs backwards. Write 1..5"),
+        ("steps=1,1", "has a value twice"),
+        ("seed=2,1..3", "has a value twice"),
         ("prompt=a {b", "without its }"),
     ],
 )
@@ -74,7 +81,8 @@ def test_columns_change_fastest_then_rows_then_blocks(made_workspace: Workspace,
         ({"x": "steps=2,0", "prompt": "a"}, "The cell 0 has 1 fault: steps"),
         ({"x": "sampler=magic", "prompt": "a"}, "sampler"),
         ({"x": "model=stater", "prompt": "a"}, "starter"),
-        ({"x": "weights=base,tuned", "prompt": "a", "tiles": {"model": "gone"}}, "There is no run"),
+        ({"x": "weights=base,tuned", "prompt": "a", "tiles": {"model": "gone"}}, "no model named gone"),
+        ({"x": "weights=base,tuned", "prompt": "a"}, "starter is no run, .* --model RUN"),
         ({"x": "weights=old", "prompt": "a"}, "kind of weights"),
         ({"x": "lora=0,1", "prompt": "a"}, "needs a LoRA"),
     ],
@@ -88,6 +96,12 @@ def test_a_file_that_is_no_grid_is_told(tmp_path: Path) -> None:
     (tmp_path / "grid.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be read as a grid"):
         read_grid(tmp_path / "grid.json")
+
+
+def test_every_cell_has_a_heading_that_says_what_is_its_own() -> None:
+    assert parse_axis("negative={blur|}").headings == ["blur", "negative none"]
+    assert parse_axis("prompt=a {river|road}").headings == ["a river", "a road"]
+    assert parse_axis("steps=1,2").headings == ["steps 1", "steps 2"]
 
 
 def test_long_headings_are_broken_and_cut() -> None:

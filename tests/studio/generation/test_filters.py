@@ -1,10 +1,12 @@
 """What refuses a tile: each filter on pictures that show its fault, and on pictures that only look a little like it."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from studio.datasets import terrain
 from studio.datasets.augmentation import orient
@@ -147,7 +149,12 @@ class TestTheMargin:
     def test_may_ask_for_more_than_the_likeliest(self, means: Means) -> None:
         nearly = self.coloured(110, 120, 40)
         assert Judge(plan(margin=0.0), "cpu").reason(tile("forest land"), nearly) == ""
-        assert Judge(plan(margin=0.9), "cpu").reason(tile("forest land"), nearly).startswith("class: farmland by -0.")
+        said = Judge(plan(margin=0.9), "cpu").reason(tile("forest land"), nearly)
+        assert re.fullmatch(r"class: ahead of farmland by 0\.\d\d only, more than 0\.90 is wanted", said)
+
+    def test_is_less_than_what_no_network_exceeds(self) -> None:
+        with pytest.raises(ValidationError, match="less than 1"):
+            plan(margin=1.0)
 
     def test_leaves_alone_a_class_that_the_network_does_not_know(self, means: Means) -> None:
         judge = Judge(plan(margin=0.0), "cpu")

@@ -104,7 +104,7 @@ def test_a_stopped_batch_gets_the_tiles_that_it_would_have_had(
     # As a kill would leave it: one of the two made together is missing, and another is half written.
     (folder / "tiles/000001.png").unlink()
     (folder / "tiles/.tmp-1-000003.png").write_bytes(b"\x89PNG")
-    finished, events, _ = generate(workspace, told("ignored, since the batch has its own"), "parted")
+    finished, events, _ = generate(workspace, told(tiny_flow), "parted")
     assert finished.result == {"batch": "parted", "requested": 5, "saved": 5}
     assert [event.index for event in events if isinstance(event, ImageSaved)] == [0, 2, 3, 4]
     tiles = sorted(path.name for path in (folder / "tiles").iterdir())
@@ -183,6 +183,7 @@ class TestRecipesFromElsewhere:
             ({"sampler": "magic"}, "sampler: "),
             ({"precision": "fp4"}, "precision: "),
             ({"model": "gone"}, "no model named gone"),
+            ({"sampler": "lcm", "steps": 99}, "lcm cannot take 99 steps"),
         ],
     )
     def test_a_recipe_that_cannot_be_followed_says_why(

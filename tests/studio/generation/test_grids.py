@@ -13,7 +13,7 @@ from PIL import Image
 from studio import files, requests
 from studio.control import Control
 from studio.errors import UsageError
-from studio.events import Event, ImageSaved, Phase
+from studio.events import Event, ImageSaved, Phase, Warned
 from studio.generation.generate import reproduce
 from studio.images import read_recipe
 from studio.settings import GenerateSettings, GridSettings
@@ -88,7 +88,7 @@ def test_a_stopped_grid_goes_on_where_it_was(workspace: Workspace, tiny_flow: Pa
     stopped, _, folder = grid(workspace, tiny_flow, "parted", watch, **axes)
     assert stopped.outcome == "stopped"
     assert not (folder / "grid.png").exists()
-    finished, events, _ = grid(workspace, tiny_flow, "parted", x="steps=7", prompt="ignored, as the grid has its own")
+    finished, events, _ = grid(workspace, tiny_flow, "parted", **axes)
     assert finished.outcome == "completed"
     assert 2 not in [event.index for event in events if isinstance(event, ImageSaved)]
     for name in ("tiles/000001.png", "tiles/000006.png", "grid.png"):
@@ -108,6 +108,22 @@ def test_bases_stand_beside_what_was_tuned_from_them(workspace: Workspace, tiny_
     ]  # fmt: skip
     opened = [event for event in events if isinstance(event, Phase) and event.name == "Opening the model"]
     assert len(opened) == 4, "each model is opened once, for both blocks"
+
+
+def test_a_cell_of_too_many_steps_leaves_no_batch(workspace: Workspace, tiny_flow: Path) -> None:
+    told = {"model": str(tiny_flow), "steps": 60}
+    settings = GridSettings.model_validate({"x": "sampler=euler,lcm", "prompt": "one river", "tiles": told})
+    with pytest.raises(UsageError, match="The cell lcm has 1 fault: steps: lcm takes 50 steps at most"):
+        requests.grid_job(workspace, settings, "too-many")
+    assert not (workspace.batches / "too-many").exists()
+
+
+def test_a_grid_tells_once_what_does_nothing(workspace: Workspace, tiny_flow: Path) -> None:
+    told = {"model": str(tiny_flow), "steps": 2, "guidance": 1}
+    values = {"x": "sampler=ddim,euler", "prompt": "one river", "negative": "fog", "tiles": told}
+    _, events = run(requests.grid_job(workspace, GridSettings.model_validate(values), "unguided"))
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert warned == ["The negative prompt does nothing at guidance 1."]
 
 
 def test_a_loras_strength_can_be_an_axis(workspace: Workspace, tiny_flow: Path) -> None:

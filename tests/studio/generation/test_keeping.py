@@ -208,6 +208,18 @@ def test_every_attempt_of_a_hopeless_class_is_used_and_no_more(workspace: Worksp
     ]
 
 
+def test_a_plan_of_which_every_tile_is_refused_fails(workspace: Workspace, tiny_flow: Path) -> None:
+    filters = {"network": "scenes", "margin": 0.9999, "near_duplicates": 0, "artefacts": False, "borders": False}
+    rows = [{"label": "Farmland", "count": 2, "prompts": ["one river"]}]
+    plan = Plan.model_validate({"attempts": 1, "filters": filters, "classes": rows})
+    finished, _, folder = fill(workspace, tiny_flow, "nothing", plan=plan)
+    assert (finished.outcome, finished.exit_code) == ("failed", 1)
+    assert finished.message == "Every attempt of the class plan was refused: 2 class."
+    assert len(list((folder / "refused").iterdir())) == 2
+    assert json.loads((folder / "class-plan.json").read_text())["classes"][0]["missing"] == 2
+    assert state_of(folder).status == "failed"
+
+
 def test_a_plan_without_filters_keeps_the_first_of_everything(workspace: Workspace, tiny_flow: Path) -> None:
     filters = {"near_duplicates": 0, "artefacts": False, "borders": False}
     plan = Plan.model_validate(PLAN.model_dump() | {"filters": filters})

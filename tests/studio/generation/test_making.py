@@ -1,5 +1,6 @@
 """Every mode of generation: what it makes, what it leaves alone, and that its tiles can be made again."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from studio.generation.batch_size import ON_CPU, compiling_repays, planned_batch
 from studio.generation.canvas import decoded, encoded, enlarged
 from studio.generation.choosing import chosen_sampling
 from studio.generation.generate import reproduce
-from studio.generation.inputs import fitted_pixels, keep_input, mask_of
+from studio.generation.inputs import fitted_pixels, keep_input, mask_of, sized_as_its_input
 from studio.generation.making import TileMaker
 from studio.generation.plans import PromptLine, plan_tiles
 from studio.generation.provenance import Sampling
+from studio.generation.remarks import fitting_remarks
 from studio.generation.samplers import sample, tile_noise
 from studio.generation.seamless import going_round
-from studio.images import open_picture, read_recipe, save_tile
+from studio.images import open_picture, png_bytes, read_recipe, save_tile
 from studio.models.load import DiffusionModel, load_model
 from studio.models.registry import ModelRef
-from studio.settings import GenerateSettings
+from studio.settings import GenerateSettings, GridSettings
 from studio.workspace import Workspace, make_workspace
 from tests.studio.command_line import speaker
 from tests.studio.training_runs import run
@@ -62,8 +64,8 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mask(tmp_path: Path) -> Path:
-    """White in its right half."""
-    Image.fromarray(np.repeat([[0] * 16 + [255] * 16], 32, axis=0).astype(np.uint8)).save(tmp_path / "mask.png")
+    """As large as the picture, and white in its right half."""
+    Image.fromarray(np.repeat([[0] * 24 + [255] * 24], 40, axis=0).astype(np.uint8)).save(tmp_path / "mask.png")
     return tmp_path / "mask.png"
 
 
@@ -125,7 +127,82 @@ def test_when_pixels_differ_the_reasons_name_what_has_changed(
     save_tile(tile, 255 - pixels_of(tile), recipe)
     again = reproduce(workspace, tile, "cpu")
     assert not again["identical"]
-    assert [reason.split(" is ")[0] for reason in again["reasons"]] == ["torch", "diffusers"]
+    changed, *others = again["reasons"]
+    assert changed == "the file was changed after it was made"
+    assert [reason.split(" is ")[0] for reason in others] == ["torch", "diffusers"]
+
+
+@pytest.mark.parametrize("is_in_its_batch", [True, False])
+def test_a_picture_that_was_touched_up_is_told_from_one_that_cannot_be_made(
+    is_in_its_batch: bool, workspace: Workspace, tiny_flow: Path, tmp_path: Path
+) -> None:
+    _, _, folder = made(workspace, tiny_flow, f"touched-up-{is_in_its_batch:d}", 1)
+    tile = folder / "tiles/000001.png"
+    pixels, recipe = pixels_of(tile).copy(), read_recipe(tile)
+    pixels[3, 4] ^= 1
+    place = tile if is_in_its_batch else tmp_path / "000001.png"
+    save_tile(place, pixels, recipe)
+    again = reproduce(workspace, place, "cpu")
+    assert (again["identical"], again["differing_pixels"]) == (False, 1)
+    assert len(again["reasons"]) == 1
+    assert "changed after it was made" in again["reasons"][0]
+
+
+def test_a_recipe_of_an_older_version_is_followed_and_says_what_it_did_not_record(
+    workspace: Workspace, tiny_flow: Path, tmp_path: Path
+) -> None:
+    _, _, folder = made(workspace, tiny_flow, "older", 1)
+    tile = folder / "tiles/000001.png"
+    since = ("transformers", "pillow", "device_name")
+    older = {key: value for key, value in read_recipe(tile).items() if key not in since}
+    save_tile(tmp_path / "same.png", pixels_of(tile), older)
+    assert reproduce(workspace, tmp_path / "same.png", "cpu")["identical"]
+    save_tile(tmp_path / "other.png", 255 - pixels_of(tile), older)
+    reasons = reproduce(workspace, tmp_path / "other.png", "cpu")["reasons"]
+    assert {reason.split(" is ")[0] for reason in reasons if "was not recorded" in reason} == set(since)
+
+
+def test_a_tile_whose_recipe_was_stripped_is_made_again_from_the_one_beside_it(
+    workspace: Workspace, tiny_flow: Path
+) -> None:
+    _, _, folder = made(workspace, tiny_flow, "stripped")
+    tile = folder / "tiles/000002.png"
+    Image.fromarray(pixels_of(tile)).save(tile)
+    assert reproduce(workspace, tile, "cpu")["identical"]
+    Image.fromarray(pixels_of(tile)).save(folder / "tiles/000009.png")
+    with pytest.raises(UsageError, match="carries no recipe"):
+        reproduce(workspace, folder / "tiles/000009.png", "cpu")
+
+
+def test_reproduce_fails_where_pixels_differ(
+    workspace: Workspace, tiny_flow: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, _, folder = made(workspace, tiny_flow, "told-apart", 1)
+    tile, say = folder / "tiles/000001.png", speaker(capfd)
+    assert say(workspace.root, "reproduce", tile).code == 0
+    pixels = pixels_of(tile).copy()
+    pixels[0, 0] ^= 1
+    save_tile(tile, pixels, read_recipe(tile))
+    answer = say(workspace.root, "reproduce", tile)
+    assert (answer.code, answer.out) == (1, "1 pixel differs: the file was changed after it was made.\n")
+    answer = say("--json", workspace.root, "reproduce", tile)
+    assert (answer.code, answer.result["identical"], answer.result["differing_pixels"]) == (1, False, 1)
+
+
+# ---- figures that are none
+
+
+def test_figures_that_are_none_are_an_error_and_no_black_tile(
+    workspace: Workspace, tiny_flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studio.generation import making
+
+    sampled = making.sample
+    monkeypatch.setattr(making, "sample", lambda *args, **named: sampled(*args, **named) * float("nan"))
+    finished, _, folder = made(workspace, tiny_flow, "no-figures")
+    assert (finished.outcome, finished.exit_code) == ("failed", 1)
+    assert finished.message == "The sampler gave no finite numbers."
+    assert not list((folder / "tiles").iterdir())
 
 
 # ---- seamless
@@ -251,6 +328,103 @@ def test_a_tile_without_its_input_says_what_is_missing(workspace: Workspace, tin
         reproduce(workspace, folder / "tiles/000001.png", "cpu")
 
 
+def test_a_tile_that_was_moved_finds_its_input_in_its_batch(
+    workspace: Workspace, tiny_flow: Path, picture: Path, tmp_path: Path
+) -> None:
+    picture.write_bytes(png_of(1))
+    _, _, folder = made(workspace, tiny_flow, "left", init=str(picture))
+    moved = Path(shutil.copy(folder / "tiles/000001.png", tmp_path / "moved.png"))
+    assert reproduce(workspace, moved, "cpu")["identical"]
+
+
+def png_of(seed: int, size: tuple[int, int] = (32, 32)) -> bytes:
+    return png_bytes(Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "said"),
+    [
+        ((32, 32), {}, ""),
+        ((33, 33), {}, ""),
+        ((96, 96), {}, "96 × 96, is shrunk to 32 × 32. Give --size 96x96 for its own size."),
+        ((96, 96), {"width_px": 32, "height_px": 32}, ""),
+        ((16, 16), {}, "16 × 16, is enlarged to 32 × 32. Give --size 16x16 for its own size."),
+        ((50, 3000), {}, "3000 × 50, is cropped to its middle, made 32 × 32. Give --size 3000x48 for its own size."),
+        ((48, 96), {"width_px": 32, "height_px": 32}, "96 × 48, is cropped to its middle, made 32 × 32. "),
+    ],
+)
+def test_what_is_lost_of_a_picture_to_begin_from_is_told(
+    size: tuple[int, int], asked: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "real.png").write_bytes(png_of(2, size))
+    name = Path(keep_input(tmp_path, str(tmp_path / "real.png"))).stem
+    settings = GenerateSettings(init="kept", **asked)
+    sampling = Sampling("ddim", 2, 2.5, 32, 32, "fp32", init_sha256=name)
+    told = [f"{one.message} {one.hint}" for one in fitting_remarks(tmp_path, settings, sampling)]
+    assert len(told) == bool(said)
+    assert all(said in one for one in told)
+
+
+def test_a_batch_tells_what_it_crops(workspace: Workspace, tiny_flow: Path, picture: Path) -> None:
+    _, events, _ = made(workspace, tiny_flow, "cropped", 1, init=str(picture))
+    assert [one.message for one in events if isinstance(one, Warned)] == [
+        "The picture to begin from, 48 × 40, is cropped to its middle, made 32 × 32."
+    ]
+
+
+class TestAMask:
+    def refused(self, picture: Path, mask: Image.Image) -> str:
+        mask.save(picture.with_name("drawn.png"))
+        with pytest.raises(UsageError) as caught:
+            sized_as_its_input(GenerateSettings(init=str(picture), mask=str(picture.with_name("drawn.png"))))
+        return caught.value.message
+
+    def test_is_of_its_pictures_shape(self, picture: Path) -> None:
+        assert "The mask is 40 × 40 and its picture 48 × 40" in self.refused(picture, Image.new("L", (40, 40), 255))
+        Image.new("L", (24, 20), 255).save(picture.with_name("half.png"))
+        settings = GenerateSettings(init=str(picture), mask=str(picture.with_name("half.png")))
+        assert sized_as_its_input(settings) == settings
+
+    def test_is_white_somewhere(self, picture: Path) -> None:
+        assert "has no white" in self.refused(picture, Image.new("RGB", (48, 40)))
+
+    def test_hides_no_white_under_transparency(self, picture: Path) -> None:
+        ours = Image.new("RGBA", (48, 40), (0, 0, 0, 0))
+        ours.paste((255, 255, 255, 255), (0, 0, 24, 40))
+        ours.save(picture.with_name("layer.png"))
+        settings = GenerateSettings(init=str(picture), mask=str(picture.with_name("layer.png")))
+        assert sized_as_its_input(settings) == settings
+        comfyui = Image.new("RGBA", (48, 40), (255, 255, 255, 255))
+        comfyui.paste((255, 255, 255, 0), (0, 0, 24, 40))
+        assert "is white where it is transparent" in self.refused(picture, comfyui)
+
+
+def test_a_strength_needs_something_to_be_the_strength_of(workspace: Workspace, tiny_flow: Path) -> None:
+    settings = GenerateSettings(model=str(tiny_flow), strength=0.5)
+    with pytest.raises(UsageError, match="A strength needs a picture"):
+        requests.generate_job(workspace, settings, TILES, "strong")
+    told = GridSettings(x="strength=0.2,0.4", prompt="one river", tiles=GenerateSettings(model=str(tiny_flow)))
+    with pytest.raises(UsageError, match="A strength needs a picture"):
+        requests.grid_job(workspace, told, "strong")
+    assert not (workspace.batches / "strong").exists()
+
+
+def test_a_strength_without_a_picture_is_not_recorded(tiny_flow: Path, model: DiffusionModel) -> None:
+    ref = ModelRef("tiny", tiny_flow)
+    assert chosen_sampling(ref, model, GenerateSettings(strength=0.5)).strength == 1.0
+    assert chosen_sampling(ref, model, GenerateSettings(strength=0.5, upscale=2)).strength == 0.5
+
+
+def test_what_does_nothing_without_guidance_is_told(workspace: Workspace, tiny_flow: Path) -> None:
+    def told(name: str, **values: Any) -> list[str]:
+        return [one.message for one in made(workspace, tiny_flow, name, 1, **values)[1] if isinstance(one, Warned)]
+
+    assert told("guided", guidance=2, rescale=0.5) == []
+    assert told("unguided", guidance=1, rescale=0.5) == [
+        "The negative prompt does nothing at guidance 1.", "Rescaling does nothing at guidance 1.",
+    ]  # fmt: skip
+
+
 def test_a_missing_input_makes_no_batch(workspace: Workspace, tiny_flow: Path, tmp_path: Path) -> None:
     settings = GenerateSettings(model=str(tiny_flow), init=str(tmp_path / "absent.png"))
     with pytest.raises(UsageError, match="no file"):
@@ -374,6 +548,16 @@ def test_a_tile_says_in_iptcs_words_that_it_is_synthetic(
     assert kind(made(workspace, tiny_flow, "declared", 1)[2]) == "trainedAlgorithmicMedia"
     folder = made(workspace, tiny_flow, "declared-in-part", 1, init=str(picture), mask=str(mask))[2]
     assert kind(folder) == "compositeWithTrainedAlgorithmicMedia"
+
+
+def test_steps_that_a_sampler_cannot_take_are_refused_on_the_command_line(
+    tmp_path: Path, tiny_flow: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told = ["--model", tiny_flow, "--prompt", "one river", "--sampler", "dpm++2m-sde", "--steps", "1000"]
+    answer = speaker(capfd)("--json", tmp_path / "ws", "generate", *told)
+    assert answer.code == 2
+    assert "steps: dpm++2m-sde takes 998 steps at most (given: 1000)" in answer.error
+    assert not (tmp_path / "ws").exists()
 
 
 def test_generate_on_the_command_line_takes_every_mode(

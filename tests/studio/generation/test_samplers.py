@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +21,17 @@ from diffusers import (
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
+from pydantic import ValidationError
 
 from studio.errors import UsageError
 from studio.generation.canvas import encoded
+from studio.generation.choosing import chosen_sampling
 from studio.generation.guidance import epsilon_of_flow, guided, noise_ratio, rescaled
+from studio.generation.remarks import remarks
 from studio.generation.samplers import (
     SAMPLERS,
     Start,
+    is_its_own,
     make_scheduler,
     own_sampler,
     sample,
@@ -34,6 +40,7 @@ from studio.generation.samplers import (
 )
 from studio.models.load import Conditioning, DiffusionModel, load_model
 from studio.models.registry import ModelRef
+from studio.settings import MOST_STEPS, GenerateSettings
 
 KARRAS, SDE = {"use_karras_sigmas": True}, {"algorithm_type": "sde-dpmsolver++"}
 STOCK: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -124,7 +131,7 @@ def test_every_sampler_but_one_is_compared_with_the_stock_pipeline() -> None:
 def test_a_v_network_is_sampled_as_the_stock_pipeline_does(
     narrow: Path, narrow_model: DiffusionModel, narrow_pipeline: StableDiffusionPipeline
 ) -> None:
-    model = DiffusionModel(**{**vars(narrow_model), "objective": "v"})
+    model = replace(narrow_model, objective="v")
     narrow_pipeline.scheduler = DDIMScheduler.from_pretrained(narrow / "scheduler", prediction_type="v_prediction")
     mine, theirs = ours(model, "ddim", 3.0), stock(narrow_pipeline, 3.0)
     assert_alike(mine, theirs)
@@ -149,6 +156,88 @@ def test_a_run_that_leaves_flow_behind_leaves_its_noise_levels_behind_too(tiny_f
         assert mine.config.prediction_type == "epsilon"
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "sampler", "is_own"),
+    [
+        ({"_class_name": "DDIMScheduler"}, "ddim", True),
+        ({"_class_name": "LMSDiscreteScheduler"}, "lms", True),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpm++2m-karras", True),
+        ({"_class_name": "DPMSolverMultistepScheduler", **SDE}, "dpm++2m-sde", True),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "euler", True),
+        ({"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "euler", False),
+        ({"_class_name": "DDPMScheduler"}, "ddim", False),
+        ({"_class_name": "DEISMultistepScheduler"}, "unipc", False),
+        ({"_class_name": "DPMSolverSinglestepScheduler", "algorithm_type": "dpmsolver++"}, "dpm++2m", False),
+        ({"_class_name": "KDPM2AncestralDiscreteScheduler"}, "euler-a", False),
+        ({"_class_name": "SchedulerOf2030"}, "pndm", False),
+    ],
+)
+def test_a_models_scheduler_is_taken_or_the_nearest(scheduler: dict[str, Any], sampler: str, is_own: bool) -> None:
+    assert own_sampler(scheduler) == sampler
+    assert is_its_own(sampler, scheduler) == is_own
+
+
+def test_another_sampler_than_the_models_own_is_told(narrow: Path) -> None:
+    ref = ModelRef("narrow", narrow)
+    model = load_model(ref, "cpu")
+
+    def told(settings: GenerateSettings) -> list[str]:
+        return [one.message for one in remarks(ref, model, settings, chosen_sampling(ref, model, settings), [])]
+
+    assert told(GenerateSettings()) == []
+    model.scheduler = {**model.scheduler, "_class_name": "DEISMultistepScheduler"}
+    assert told(GenerateSettings()) == [
+        "narrow names the sampler DEISMultistepScheduler, which is not known here; unipc takes its place."
+    ]
+    assert told(GenerateSettings(sampler="ddim")) == []
+
+
+def test_lcm_is_guided_little_unless_somebody_says_otherwise(narrow: Path, tiny_flow: Path) -> None:
+    lcm = GenerateSettings(sampler="lcm")
+    sd15, flow = ModelRef("narrow", narrow), ModelRef("tiny", tiny_flow)
+    assert chosen_sampling(sd15, load_model(sd15, "cpu"), lcm).guidance == 1.5
+    asked = lcm.model_copy(update={"guidance": 4.0})
+    assert chosen_sampling(sd15, load_model(sd15, "cpu"), asked).guidance == 4.0
+    assert chosen_sampling(flow, load_model(flow, "cpu"), lcm).guidance == 2.5  # its studio.json says so
+
+
+class TestStepsThatASamplerCannotTake:
+    @pytest.mark.parametrize("sampler", MOST_STEPS)
+    def test_are_refused_before_anything_is_made(self, sampler: Any) -> None:
+        most = MOST_STEPS[sampler]
+        assert GenerateSettings(sampler=sampler, steps=most).steps == most
+        with pytest.raises(ValidationError, match=re.escape(f"{sampler} takes {most} steps at most")):
+            GenerateSettings(sampler=sampler, steps=most + 1)
+
+    def test_are_refused_for_a_models_own_sampler_too(self, narrow: Path) -> None:
+        ref = ModelRef("narrow", narrow)
+        with pytest.raises(UsageError, match="pndm takes 999 steps at most"):
+            chosen_sampling(ref, load_model(ref, "cpu"), GenerateSettings(steps=1000))
+
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    @pytest.mark.parametrize("objective", ["epsilon", "flow"])
+    def test_are_none_of_those_that_are_allowed(self, sampler: str, objective: str) -> None:
+        model = knowing_model()
+        if objective == "epsilon":
+            unet: Any = OfNoise()
+            model = replace(model, unet=unet, scheduler=dict(OfNoise.levels.config), objective="epsilon")
+        text, noise = Conditioning(torch.full((1, 2, 3), 0.8)), tile_noise(1, (4, 2, 2))
+        for steps in (1, 2, 3, 4, MOST_STEPS.get(sampler, 100)):
+            assert torch.isfinite(sample(model, text, text, noise, sampler, steps, 1.0)).all()
+
+    @pytest.mark.parametrize("sampler", ["dpm++2m", "unipc"])
+    def test_are_not_those_of_a_shifted_flow(self, sampler: str) -> None:
+        model = replace(knowing_model(), scheduler={"flow_shift": 12.0})
+        wanted = Conditioning(torch.full((1, 5, 3), 0.8))
+        latents = sample(model, wanted, wanted, tile_noise(1, (4, 6, 6)), sampler, 400, 1.0)
+        assert latents.mean() == pytest.approx(0.8, abs=0.03)
+
+    def test_are_told_in_words_where_they_come_from_a_recipe(self) -> None:
+        text, noise = Conditioning(torch.full((1, 2, 3), 0.8)), tile_noise(1, (4, 2, 2))
+        with pytest.raises(UsageError, match="lcm cannot take 99 steps with this model"):
+            sample(knowing_model(), text, text, noise, "lcm", 99, 1.0)
+
+
 def test_an_unknown_sampler_is_named(tiny_flow: Path) -> None:
     with pytest.raises(UsageError, match="no sampler named k_euler"):
         make_scheduler("k_euler", load_model(ModelRef("tiny", tiny_flow), "cpu"))
@@ -170,6 +259,18 @@ class Knowing:
         self.given.append((latents, sigma))
         target = encoder_hidden_states.mean(dim=(1, 2)).view(-1, 1, 1, 1)
         return SimpleNamespace(sample=(latents - target) / sigma)  # x = (1 - σ)·x₀ + σ·n, so n - x₀ = (x - x₀)/σ
+
+
+class OfNoise(Knowing):
+    """In place of a UNet that predicts noise: it knows that all pictures are normal noise themselves."""
+
+    levels = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+
+    def __call__(
+        self, latents: torch.Tensor, time: Any, encoder_hidden_states: torch.Tensor, added_cond_kwargs: None
+    ) -> SimpleNamespace:
+        alpha = float(self.levels.alphas_cumprod[min(int(time), 999)])
+        return SimpleNamespace(sample=latents * (1 - alpha) ** 0.5)
 
 
 def knowing_model() -> DiffusionModel:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from huggingface_hub import hf_hub_download
 
-from studio.errors import StudioError, UsageError
+from studio.errors import NotFetched, StudioError, UsageError
 from studio.events import Event, Phase
 from studio.fetching import fetch_model, fetch_where_needed, fetched_models
 from studio.models import stored
 from studio.models.hub_files import wanted_files
 from studio.models.load import load_model
-from studio.models.registry import NotFetched, resolve
+from studio.models.registry import resolve
 from studio.workspace import Workspace
 from tests.studio.hub_server import COMMIT, Hub
 

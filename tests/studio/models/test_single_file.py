@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from studio.errors import UsageError
+from studio.errors import NotFetched, UsageError
 from studio.events import Event, Phase
 from studio.fetching import fetch_model, fetched_models
 from studio.models import stored
 from studio.models.families import family_of
 from studio.models.load import DiffusionModel, load_model
-from studio.models.registry import ModelRef, NotFetched, resolve
+from studio.models.registry import ModelRef, resolve
 from studio.models.single_file_settings import settings_of
 from studio.models.weights import read_header
 from studio.workspace import Workspace
