@@ -356,6 +356,7 @@ def sweep(args: argparse.Namespace, reporter: Any) -> int:
     from studio import requests
     from studio.events import Finished
     from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs, sweep_records
+    from studio.taking_back import take_back
 
     workspace, device = _writable(args), _device(args)
     settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
@@ -369,7 +370,7 @@ def sweep(args: argparse.Namespace, reporter: Any) -> int:
         is_new = not job.folder.journal_path.is_file()
         finished = session.execute(job, reporter.event, lambda: signalled() is not None)
         if is_new and _came_to_nothing(job, finished):
-            requests.take_back(job)
+            take_back(job)
         if finished.outcome == "stopped" or finished.exit_code == UsageError.exit_code:
             return int(reporter.finish(finished, _exit_code(finished, signalled())))
         if finished.outcome == "failed":  # a step size too large is a finding too
@@ -462,7 +463,7 @@ def doctor(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def _work(args: argparse.Namespace, reporter: Any, job: Any, text: Callable[[dict[str, Any]], str]) -> int:
-    from studio.requests import take_back, take_back_workspace
+    from studio.taking_back import take_back, take_back_workspace
 
     session, signalled = _session(job.workspace)
     is_new = not job.folder.journal_path.is_file()
@@ -477,7 +478,7 @@ def _work(args: argparse.Namespace, reporter: Any, job: Any, text: Callable[[dic
 
 def _came_to_nothing(job: Any, finished: Any) -> bool:
     """Whether a job may be taken back: its settings cannot be used, or it is a batch whose log has nothing to tell."""
-    from studio.requests import BATCHES
+    from studio.taking_back import BATCHES
 
     if finished.exit_code == UsageError.exit_code:
         return True

@@ -38,6 +38,7 @@ from studio.settings import (
     ScratchMethod,
     TrainSettings,
 )
+from studio.taking_back import has_tiles
 from studio.training.planning import before
 from studio.training.probe_prompts import NATURAL, REMOTE_SENSING
 from studio.training.recipes import in_steps
@@ -54,7 +55,6 @@ from studio.workspace import (
 )
 
 MOST_TILES = 1_000_000
-BATCHES = ("generate", "grid")
 _SAYS_NOTHING_OF_WORK = ("description", "known_problems")
 SETTINGS: dict[str, type[BaseModel]] = {
     "import": ImportSettings,
@@ -258,6 +258,21 @@ def resume_job(workspace: Workspace, name: str) -> Job:
     return job
 
 
+def resume_batch(workspace: Workspace, name: str, device: str = "cpu") -> Job:
+    """An unfinished batch or grid, to go on with the tiles that are not there yet.
+
+    Raises:
+        UsageError: there is no such batch, it is complete, or somebody works on it.
+    """
+    folder = JobFolder(workspace.batch(name))
+    if state_of(folder.path).status == "completed":
+        raise UsageError(f"{folder.path.name} has all its tiles.", "Generate a new batch for more.")
+    if folder.is_active():
+        raise being_worked_on(folder.path)
+    can_hold_workspace(workspace.root)
+    return replace(job_of(workspace, folder), device=device)
+
+
 def generate_job(
     workspace: Workspace,
     settings: GenerateSettings,
@@ -330,7 +345,7 @@ def _clear_for_others(folder: JobFolder, differing: Sequence[str]) -> None:
     """
     if folder.is_active():
         raise being_worked_on(folder.path)
-    if _has_tiles(folder):
+    if has_tiles(folder):
         raise UsageError(
             f"The batch {folder.path.name} is unfinished and was begun with other settings: {in_short(differing)}.",
             "Repeat its own settings to go on with it, or choose another name with --as.",
@@ -389,33 +404,6 @@ def job_of(workspace: Workspace, folder: JobFolder) -> Job:
         raise UsageError(f"{folder.config_path} does not say what kind of work it is for.")
     settings = config.check(values.get("settings", {}), SETTINGS[kind], str(folder.config_path))
     return Job(kind, workspace, folder, settings, str(values.get("device", "cpu")), int(values.get("processes", 1)))
-
-
-def take_back(job: Job) -> None:
-    """Remove the folder of a job that failed before it made anything."""
-    if not (_has_tiles(job.folder) if job.kind in BATCHES else _has_results(job.folder)):
-        shutil.rmtree(job.folder.path)
-
-
-def take_back_workspace(workspace: Workspace) -> None:
-    """Remove a workspace that was made for a job that was taken back, where nothing else has come into it."""
-    with naming(workspace):
-        made = {path.relative_to(workspace.root): path for path in workspace.root.rglob("*") if path.is_file()}
-        if all(_is_of_template(*one) for one in made.items()):
-            shutil.rmtree(workspace.root)
-
-
-def _is_of_template(name: Path, path: Path) -> bool:
-    return (TEMPLATE / name).is_file() and path.read_bytes() == (TEMPLATE / name).read_bytes()
-
-
-def _has_tiles(folder: JobFolder) -> bool:
-    return any(any((folder.path / name).glob("[!.]*.png")) for name in ("tiles", "refused"))
-
-
-def _has_results(folder: JobFolder) -> bool:
-    told = (folder.config_path, folder.journal_path, folder.log_path)
-    return any(path.is_file() and path not in told for path in folder.path.rglob("*"))
 
 
 def _numbered_job(kind: str, workspace: Workspace, parent: Path, name: str, settings: BaseModel, device: str) -> Job:
@@ -500,18 +488,3 @@ def _taken(name: str, path: Path) -> UsageError:
     return UsageError(
         f"The name {name} is taken by {path.parent.name}/{path.name}.", "Choose another with --name or --as."
     )
-
-
-def resume_batch(workspace: Workspace, name: str, device: str = "cpu") -> Job:
-    """An unfinished batch or grid, to go on with the tiles that are not there yet.
-
-    Raises:
-        UsageError: there is no such batch, it is complete, or somebody works on it.
-    """
-    folder = JobFolder(workspace.batch(name))
-    if state_of(folder.path).status == "completed":
-        raise UsageError(f"{folder.path.name} has all its tiles.", "Generate a new batch for more.")
-    if folder.is_active():
-        raise being_worked_on(folder.path)
-    can_hold_workspace(workspace.root)
-    return replace(job_of(workspace, folder), device=device)

@@ -21,6 +21,7 @@ from studio.settings import (
     ImportSettings,
     TrainSettings,
 )
+from studio.taking_back import take_back
 from studio.unfinished import is_same_model
 from studio.workspace import Workspace, make_workspace
 from tests.studio.listing import listing
@@ -267,10 +268,10 @@ def test_a_job_that_could_not_begin_is_taken_back_but_never_one_that_made_someth
     execute(job, Control())
     (job.folder.path / "tiles").mkdir()
     (job.folder.path / "tiles" / "000001.png").write_bytes(b"x")
-    requests.take_back(job)
+    take_back(job)
     assert job.folder.path.is_dir()
     (job.folder.path / "tiles" / "000001.png").unlink()
-    requests.take_back(job)
+    take_back(job)
     assert not job.folder.path.exists()
 
 
