@@ -74,7 +74,7 @@ class NewRunScreen(FormScreen):
         self._owner, self._recipe, self._recipes = app, recipe, recipes
         self._about = str(values.get("description", ""))
         self._rests: dict[str, Timer] = {}
-        self._looked_at: TrainSettings | None = None
+        self._looked_at: tuple[TrainSettings, tuple[str, ...]] | None = None
 
     def head(self) -> Iterable[Widget]:
         with Horizontal(classes="head"):
@@ -142,13 +142,13 @@ class NewRunScreen(FormScreen):
         self._after_rest("estimate", self._estimate)
 
     def _estimate(self) -> None:
-        settings = self._form.settings
-        if isinstance(settings, TrainSettings) and settings != self._looked_at:
-            self._looked_at = settings
-            self._look(settings, self._owner.session.device)
+        settings, vary = self._form.settings, self._vary
+        if isinstance(settings, TrainSettings) and (settings, vary) != self._looked_at:
+            self._looked_at = settings, vary
+            self._look(settings, vary, self._owner.session.device)
 
     @work(thread=True, exclusive=True, group="expected")
-    def _look(self, settings: TrainSettings, device: str) -> None:
+    def _look(self, settings: TrainSettings, vary: tuple[str, ...], device: str) -> None:
         """Reads data sets and models, so not on the interface's own thread."""
         from studio import requests
 
@@ -157,11 +157,11 @@ class NewRunScreen(FormScreen):
         except StudioError as error:
             text = Content.assemble((shown(f"! {wording.error_text(error)}"), "$error"))
         else:
-            text = expectation(told, said)
+            text = Content.assemble(self._of_sweep(settings, vary), expectation(told, said))
         self.post_message(RunExpected(settings, text))
 
     def on_run_expected(self, message: RunExpected) -> None:
-        if message.settings == self._looked_at:
+        if self._looked_at and message.settings == self._looked_at[0]:
             self.query_one("#expectation", Words).say(message.text)
 
     def model_fetched(self, name: str) -> None:
@@ -184,8 +184,8 @@ class NewRunScreen(FormScreen):
 
         app = self._owner
         name = self.query_one("#name", Input).value.strip()
-        if vary := self.query_one("#vary", Input).value.split():
-            self._sweep(settings, name, vary)
+        if self._vary:
+            self._sweep(settings, name)
             return
         name = name or requests.free_run_name(app.workspace, self._recipe_written or settings.method.name)
         job = requests.train_job(app.workspace, settings, name, app.session.device)
@@ -193,11 +193,27 @@ class NewRunScreen(FormScreen):
         app.run_in_view = job.folder
         app.call_later(app.switch_mode, "train")
 
-    def _sweep(self, settings: TrainSettings, name: str, vary: list[str]) -> None:
+    @property
+    def _vary(self) -> tuple[str, ...]:
+        return tuple(self.query_one("#vary", Input).value.split())
+
+    def _of_sweep(self, settings: TrainSettings, vary: tuple[str, ...]) -> str:
+        """How many runs are to come, of each of which the rest is said."""
+        from studio.sweeps import SweepRecord, plan_sweep
+
+        if not vary:
+            return ""
+        try:
+            arms = plan_sweep(self._owner.workspace, SweepRecord(vary=vary, settings=settings)).arms
+        except StudioError as error:
+            return f"! {wording.error_text(error)}\n"
+        return f"{wording.count(len(arms), 'run')}, of which each is to take:\n"
+
+    def _sweep(self, settings: TrainSettings, name: str) -> None:
         from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs
 
         app = self._owner
-        record = SweepRecord(recipe=self._recipe_written, vary=tuple(vary), settings=settings)
+        record = SweepRecord(recipe=self._recipe_written, vary=self._vary, settings=settings)
         sweep = plan_sweep(app.workspace, record, name)
         app.start_series(sweep_jobs(app.workspace, sweep, app.session.device), goes_on=True)
         app.run_in_view = None

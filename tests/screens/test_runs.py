@@ -74,9 +74,13 @@ async def test_going_through_the_recipes_fills_the_form_from_each(app: StudioApp
         await until(pilot, lambda: isinstance(app.screen, NewRunScreen))
         await pilot.press("down")
         await until(pilot, lambda: "Kasodekar" in said(app, "#about"))
-        texts = {".".join(one.entry.path): one.text for one in app.screen.query(Field)}
-        assert (texts["method.name"], texts["optimiser.epochs"]) == ("full", "5")
-        assert "method.rank" not in texts
+
+        def texts() -> dict[str, str]:
+            return {".".join(one.entry.path): one.text for one in app.screen.query(Field)}
+
+        await until(pilot, lambda: texts().get("method.name") == "full")
+        assert texts()["optimiser.epochs"] == "5"
+        assert "method.rank" not in texts()
         await until(pilot, lambda: "224 px is far below" in said(app, "#expectation"))
 
 
@@ -281,6 +285,7 @@ async def test_what_varies_makes_a_sweep_that_goes_on_past_a_run_that_failed(
         await pilot.press("ctrl+j")
         await until(pilot, lambda: "There is no setting named no_such" in said(app, "#faults"), 2)
         vary.value = "rank=2,4,8"
+        await until(pilot, lambda: said(app, "#expectation").startswith("3 runs, of which each is to take:"))
         await pilot.press("ctrl+j")
         await until(pilot, lambda: len(app.jobs("runs")) == 3 and not app.waiting)
         states = {"0001-ranks-1": "completed", "0002-ranks-2": "failed", "0003-ranks-3": "completed"}
