@@ -63,8 +63,8 @@ def make_parser() -> tuple["Parser", dict[str, "Parser"]]:
         "--processes", type=int, default=1, metavar="N", help="processes that train together, each on its own GPU (1)"
     )
 
-    one = command("resume", commands.resume, "go on with a run that was stopped or killed")
-    one.add_argument("run_name", metavar="RUN", help="number, name or folder")
+    one = command("resume", commands.resume, "go on with a run, batch or grid that was stopped or killed")
+    one.add_argument("run_name", metavar="NAME", help="of a run its number, name or folder; of a batch its name")
     one.add_argument("--processes", type=int, metavar="N", help="processes that train together (as many as before)")
 
     one = command("generate", commands.generate, "make tiles")

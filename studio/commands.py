@@ -9,7 +9,7 @@ from typing import Any
 from studio import config
 from studio.display import shown_line
 from studio.errors import UsageError
-from studio.workspace import Workspace, can_hold_workspace, make_workspace, open_workspace
+from studio.workspace import Workspace, can_hold_workspace, folders, make_workspace, open_workspace
 
 INTERRUPTED = 130
 
@@ -107,7 +107,11 @@ def resume(args: argparse.Namespace, reporter: Any) -> int:
 
     if launch.follows():
         return _follow(args)
-    job = requests.resume_job(_opened(args), args.run_name)
+    workspace = _opened(args)
+    if args.run_name in [path.name for path in folders(workspace.batches)]:
+        batch = requests.resume_batch(workspace, args.run_name, _own_device(args))
+        return _work(args, reporter, batch, _grid_ended if batch.kind == "grid" else _generation_ended)
+    job = requests.resume_job(workspace, args.run_name)
     job = replace(job, processes=job.processes if args.processes is None else args.processes)
     launch.check_processes(job.processes, check_device(job.device))
     return _work(args, reporter, job, _training_ended)
@@ -157,7 +161,7 @@ def grid(args: argparse.Namespace, reporter: Any) -> int:
     settings = config.check({**values, "tiles": _sampling(args)}, GridSettings, "The grid")
     _fetched(workspace, reporter, args.model)
     job = requests.grid_job(workspace, settings, args.name, _device(args))
-    return _work(args, reporter, job, lambda r: f"{r['saved']} of {r['requested']} cells are on {r['sheet']}")
+    return _work(args, reporter, job, _grid_ended)
 
 
 def model(args: argparse.Namespace, reporter: Any) -> int:
@@ -206,6 +210,10 @@ def _sampling(args: argparse.Namespace) -> dict[str, Any]:
         "upscale": args.upscale,
         "strength": args.strength,
     }
+
+
+def _grid_ended(result: dict[str, Any]) -> str:
+    return f"{result['saved']} of {result['requested']} cells are on {result['sheet']}"
 
 
 def _generation_ended(result: dict[str, Any]) -> str:
@@ -537,9 +545,15 @@ def _device(args: argparse.Namespace) -> str:
     """
     from studio.devices import check_device
 
+    return check_device(args.device) if args.device else _own_device(args)
+
+
+def _own_device(args: argparse.Namespace) -> str:
+    """The device that the workspace's settings name; raises as `_device`."""
+    from studio.devices import check_device
+
     path = Workspace(args.workspace).settings_path
-    own = config.load(path, config.WorkspaceSettings).device if path.is_file() else "auto"
-    return check_device(args.device or own)
+    return check_device(config.load(path, config.WorkspaceSettings).device if path.is_file() else "auto")
 
 
 def _size(text: str) -> tuple[int | None, int | None]:

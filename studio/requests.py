@@ -246,13 +246,7 @@ def resume_job(workspace: Workspace, name: str) -> Job:
     Raises:
         UsageError: there is no such run, or it has ended.
     """
-    folder = JobFolder(workspace.run(name))
-    if state_of(folder.path).status == "completed":
-        raise UsageError(f"{folder.path.name} has completed all its steps.", "Train a new run for more.")
-    if folder.is_active():
-        raise being_worked_on(folder.path)
-    can_hold_workspace(workspace.root)
-    job = job_of(workspace, folder)
+    job = _to_go_on(workspace, workspace.run(name), "has completed all its steps.", "Train a new run for more.")
     if isinstance(job.settings, TrainSettings):
         check_training(workspace, job.settings)
     return job
@@ -264,13 +258,19 @@ def resume_batch(workspace: Workspace, name: str, device: str = "cpu") -> Job:
     Raises:
         UsageError: there is no such batch, it is complete, or somebody works on it.
     """
-    folder = JobFolder(workspace.batch(name))
-    if state_of(folder.path).status == "completed":
-        raise UsageError(f"{folder.path.name} has all its tiles.", "Generate a new batch for more.")
+    job = _to_go_on(workspace, workspace.batch(name), "has all its tiles.", "Generate a new batch for more.")
+    return replace(job, device=device)
+
+
+def _to_go_on(workspace: Workspace, path: Path, why_not: str, hint: str) -> Job:
+    """A job of the workspace that has not completed and that nobody works on."""
+    folder = JobFolder(path)
+    if state_of(path).status == "completed":
+        raise UsageError(f"{path.name} {why_not}", hint)
     if folder.is_active():
-        raise being_worked_on(folder.path)
+        raise being_worked_on(path)
     can_hold_workspace(workspace.root)
-    return replace(job_of(workspace, folder), device=device)
+    return job_of(workspace, folder)
 
 
 def generate_job(
@@ -348,7 +348,7 @@ def _clear_for_others(folder: JobFolder, differing: Sequence[str]) -> None:
     if has_tiles(folder):
         raise UsageError(
             f"The batch {folder.path.name} is unfinished and was begun with other settings: {in_short(differing)}.",
-            "Repeat its own settings to go on with it, or choose another name with --as.",
+            f"Go on with it by: rs-studio WS resume {folder.path.name}; or choose another name with --as.",
         )
     shutil.rmtree(folder.path)
 

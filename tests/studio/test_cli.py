@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from studio import jobs, requests
 from studio.arguments import make_parser
@@ -249,6 +250,26 @@ def test_an_unfinished_run_goes_on_by_the_same_command_alone(
     assert "resume mine" in answer.error
     assert listing(ws) == before
     assert say(ws, *words).code == 0
+
+
+def test_a_batch_that_stopped_goes_on_by_its_name_alone(say: Say, ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(context: Context) -> Done:
+        context.emit(Started("generate", context.device))
+        if context.folder.path.joinpath("tiles").is_dir():
+            return Done({"saved": 2, "requested": 2, "batch": context.folder.path.name})
+        tiles = context.folder.path / "tiles"
+        tiles.mkdir()
+        Image.new("RGB", (8, 8)).save(tiles / "000001.png")
+        return Done({"saved": 1, "requested": 2, "batch": context.folder.path.name}, "stopped")
+
+    monkeypatch.setitem(jobs.KINDS, "generate", half)
+    assert say(ws, "generate", "--prompt", "a river", "--count", "2", "--as", "tiles").code != 0
+    other = say(ws, "generate", "--prompt", "a desert", "--count", "2", "--as", "tiles")
+    assert (other.code, "resume tiles" in other.err) == (2, True)
+    answer = say(ws, "resume", "tiles", "--json")
+    assert (answer.code, answer.result["saved"]) == (0, 2)
+    assert say(ws, "resume", "tiles").code == 2
+    assert "resume" not in say(ws, "resume", "no-such").out
 
 
 def test_a_batch_that_failed_without_a_tile_frees_its_name(say: Say, ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
