@@ -123,10 +123,10 @@ class NewRunScreen(FormScreen):
         name = self._recipe_written
         if not name or name == self._recipe:
             return
-        from studio import requests
+        from studio import sources
 
         try:
-            settings = requests.load_recipe(self._owner.workspace, name, self._form.values["data"]["name"])
+            settings = sources.load_recipe(self._owner.workspace, name, self._form.values["data"]["name"])
         except StudioError as error:
             self.tell_fault(wording.error_text(error))
             return
@@ -248,16 +248,16 @@ def model_names(app: StudioApp) -> list[str]:
 
 def ask_for_run(app: StudioApp, data: str = "") -> None:
     """Open the form of the first recipe that fits, for a data set where one is named."""
-    from studio import requests
+    from studio import sources
 
     try:
-        known = requests.recipes(app.workspace)
+        known = sources.recipes(app.workspace)
         sets = [dataset.name for dataset in finished_datasets(app.workspace)]
         if not sets:
             app.tell("i brings pictures into the workspace.", "There is no data set to train on", "warning")
             return
         recipe = next((name for name in ("lora", *known) if name in known), "")
-        settings = requests.load_recipe(app.workspace, recipe, data or sets[0])
+        settings = sources.load_recipe(app.workspace, recipe, data or sets[0])
     except StudioError as error:
         app.tell_error(error)
         return

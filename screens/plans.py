@@ -94,13 +94,13 @@ class PlanScreen(ModalScreen["str | None"]):
 
 def _plans_of(workspace: Workspace) -> tuple[dict[str, Plan], dict[str, str]]:
     """The plans that can be read by name, and what is wrong with the others."""
-    from studio import requests
+    from studio import sources
 
     plans: dict[str, Plan] = {}
     faults: dict[str, str] = {}
-    for name in requests.class_plans(workspace):
+    for name in sources.class_plans(workspace):
         try:
-            plan = requests.plan_of(workspace, requests.PromptSource(plan=name))
+            plan = sources.plan_of(workspace, sources.PromptSource(plan=name))
         except StudioError as error:
             faults[name] = shown(wording.error_text(error))
         else:

@@ -28,7 +28,7 @@ from studio.jobs import Job
 from studio.settings import GenerateSettings
 
 if TYPE_CHECKING:
-    from studio.requests import PromptSource
+    from studio.sources import PromptSource
 
 # Seconds after the last key before the text is looked at.
 REST_SECONDS = 0.4
@@ -348,7 +348,7 @@ class PromptScreen(StudioScreen):
 
     def action_generate(self) -> None:
         from screens.fetch import with_model
-        from studio import requests
+        from studio import sources
 
         settings = self.query_one(Form).check()
         if not isinstance(settings, GenerateSettings):
@@ -358,13 +358,13 @@ class PromptScreen(StudioScreen):
             self.studio.tell("e writes one.", "There is no prompt yet", "warning")
             return
         negative = self.query_one("#negative", Input).value
-        source = requests.PromptSource(prompt="" if prompts else self._text, prompts=prompts, negative=negative)
+        source = sources.PromptSource(prompt="" if prompts else self._text, prompts=prompts, negative=negative)
         with_model(self.studio, settings.model, lambda: self._begin(settings, source, "image"))
 
     def action_plan(self) -> None:
         from screens.fetch import with_model
         from screens.plans import PlanScreen
-        from studio import requests
+        from studio import sources
 
         settings = self.query_one(Form).check()
         if not isinstance(settings, GenerateSettings):
@@ -372,7 +372,7 @@ class PromptScreen(StudioScreen):
 
         def chosen(name: str | None) -> None:
             if name is not None:
-                source = requests.PromptSource(plan=name)
+                source = sources.PromptSource(plan=name)
                 with_model(self.studio, settings.model, lambda: self._begin(settings, source, "tile"))
 
         self.app.push_screen(PlanScreen(self.studio.workspace, settings), chosen)
@@ -389,12 +389,12 @@ class PromptScreen(StudioScreen):
 
     def _begin(self, settings: GenerateSettings, source: PromptSource, noun: str) -> None:
         """Make the tiles of a prompt, or of a class plan."""
-        from studio import requests
+        from studio import requests, sources
 
         workspace = self.studio.workspace
         try:
-            plan = requests.plan_of(workspace, source)
-            tiles = requests.tiles_of(workspace, source, 0 if plan else settings.count, settings.seed)
+            plan = sources.plan_of(workspace, source)
+            tiles = sources.tiles_of(workspace, source, 0 if plan else settings.count, settings.seed)
             name = requests.free_run_name(workspace, source.plan) if source.plan else ""
             job = requests.generate_job(workspace, settings, tiles, name, self.studio.session.device, plan)
         except SettingsError as error:

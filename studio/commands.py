@@ -64,14 +64,14 @@ def import_(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def train(args: argparse.Namespace, reporter: Any) -> int:
-    from studio import launch, requests
+    from studio import launch, requests, sources
 
     if launch.follows():
         return _follow(args)
     device = _device(args)
     launch.check_processes(args.processes, device)
     workspace = _writable(args)
-    settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
+    settings = sources.load_recipe(workspace, args.recipe, args.data, args.set)
     if args.estimate:
         return _estimate(args, reporter, workspace, settings, device)
     name = args.name or requests.free_run_name(workspace, args.recipe)
@@ -136,15 +136,15 @@ def _training_ended(result: dict[str, Any]) -> str:
 
 
 def generate(args: argparse.Namespace, reporter: Any) -> int:
-    from studio import requests
+    from studio import requests, sources
     from studio.settings import GenerateSettings
 
     workspace = _writable(args)
     values = {**_sampling(args), "init": args.init, "mask": args.mask}
     settings = config.check(values, GenerateSettings, "The generation")
-    source = requests.PromptSource(args.prompt or "", args.prompts or "", args.plan or "", args.negative)
-    tiles = requests.tiles_of(workspace, source, args.count, args.seed)
-    plan = requests.plan_of(workspace, source)
+    source = sources.PromptSource(args.prompt or "", args.prompts or "", args.plan or "", args.negative)
+    tiles = sources.tiles_of(workspace, source, args.count, args.seed)
+    plan = sources.plan_of(workspace, source)
     _fetched(workspace, reporter, args.model)
     job = requests.generate_job(workspace, settings, tiles, args.name, _device(args), plan)
     if plan and plan.known_problems:
@@ -361,13 +361,13 @@ def probe(args: argparse.Namespace, reporter: Any) -> int:
 
 
 def sweep(args: argparse.Namespace, reporter: Any) -> int:
-    from studio import requests
+    from studio import sources
     from studio.events import Finished
     from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs, sweep_records
     from studio.taking_back import take_back
 
     workspace, device = _writable(args), _device(args)
-    settings = requests.load_recipe(workspace, args.recipe, args.data, args.set)
+    settings = sources.load_recipe(workspace, args.recipe, args.data, args.set)
     _fetched(workspace, reporter, settings.base)
     record = SweepRecord(recipe=args.recipe, settings=settings, vary=tuple(args.vary))
     planned = plan_sweep(workspace, record, args.name)

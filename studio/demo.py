@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from studio import requests
+from studio import requests, sources
 from studio.datasets.captions import readable_class
 from studio.datasets.dataset import FACTS
 from studio.datasets.terrain import CLASSES
@@ -24,7 +24,7 @@ def demo_jobs(workspace: Workspace, device: str = "cpu") -> Iterator[Job]:
         source = f"demo:{PICTURES}"
         yield requests.import_job(workspace, ImportSettings(source=source, name=DATA, format="demo", hold_out=HELD_OUT))
     if not _is_completed(workspace.taken_names().get(RUN)):
-        yield requests.train_job(workspace, requests.load_recipe(workspace, "demo", DATA), RUN, device)
+        yield requests.train_job(workspace, sources.load_recipe(workspace, "demo", DATA), RUN, device)
     if not _is_completed(workspace.batches / BATCH):
         settings = GenerateSettings(model=workspace.run(RUN).name, batch=16)
         lines = [PromptLine(f"a satellite image of {readable_class(label)}", label=label) for label in CLASSES]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio import config, requests
+from studio import config, requests, sources
 from studio.errors import UsageError, unknown
 from studio.jobs import Job
 from studio.runs import state_of
@@ -83,7 +83,7 @@ def _planned(workspace: Workspace, record: SweepRecord, name: str) -> Sweep:
     for number, chosen in enumerate(itertools.product(*values.values()), 1):
         told = dict(zip(values, chosen, strict=True))
         sets = [f"{key}={value}" for key, value in told.items()]
-        settings = requests.with_sets(record.settings.model_dump(mode="json"), sets, f"{name}-{number}")
+        settings = sources.with_sets(record.settings.model_dump(mode="json"), sets, f"{name}-{number}")
         arms.append(Arm(f"{name}-{number}", told, settings))
     return Sweep(name, record, tuple(arms))
 

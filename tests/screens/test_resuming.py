@@ -15,7 +15,7 @@ from screens.widgets.browser import Browser
 from screens.widgets.job_table import JobTable
 from screens.widgets.picture_grid import PictureGrid
 from screens.widgets.words import Words
-from studio import jobs, requests
+from studio import jobs, requests, sources
 from studio.context import Context, Done
 from studio.events import Finished, ImageSaved, Phase, Refused, Started
 from studio.runs import JobFolder, RunState, state_of
@@ -55,8 +55,8 @@ def plan_job(workspace: Workspace) -> jobs.Job:
     """A batch of the shipped plan of 388 tiles, without a journal yet."""
     workspace.plans.mkdir()
     shutil.copy(TEMPLATE / "plans" / "land-cover-388.toml", workspace.plans)
-    source = requests.PromptSource(plan="land-cover-388")
-    tiles, plan = requests.tiles_of(workspace, source, 0, 42), requests.plan_of(workspace, source)
+    source = sources.PromptSource(plan="land-cover-388")
+    tiles, plan = sources.tiles_of(workspace, source, 0, 42), sources.plan_of(workspace, source)
     return requests.generate_job(workspace, GenerateSettings(), tiles, "land", plan=plan)
 
 

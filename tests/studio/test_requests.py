@@ -4,14 +4,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from studio import config, jobs, requests
+from studio import config, jobs, requests, sources
 from studio.control import Control
-from studio.errors import SettingsError, UsageError
+from studio.errors import UsageError
 from studio.events import Finished, Started
 from studio.generation.class_plan import Plan, plan_classes
 from studio.jobs import Done, execute
 from studio.journal import Journal
-from studio.requests import PromptSource
 from studio.settings import (
     DownstreamSettings,
     EvaluateSettings,
@@ -21,6 +20,7 @@ from studio.settings import (
     ImportSettings,
     TrainSettings,
 )
+from studio.sources import PromptSource
 from studio.taking_back import take_back
 from studio.unfinished import is_same_model
 from studio.workspace import Workspace, make_workspace
@@ -44,42 +44,11 @@ def _done(context: jobs.Context) -> Done:
 
 
 def tiles(workspace: Workspace, count: int = 2) -> list[requests.PlannedTile]:
-    return requests.tiles_of(workspace, PromptSource(prompt="a river"), count, 42)
+    return sources.tiles_of(workspace, PromptSource(prompt="a river"), count, 42)
 
 
 def training(**settings: object) -> TrainSettings:
     return TrainSettings.model_validate({"data": {"name": "demo"}, **settings})
-
-
-# Recipes
-
-
-def test_a_recipe_is_found_by_name_or_file_and_takes_settings_over_it(workspace: Workspace) -> None:
-    by_name = requests.load_recipe(workspace, "lora", "demo", ["steps=7", "rank=2"])
-    by_file = requests.load_recipe(workspace, str(workspace.recipes / "lora.toml"), "demo", ["steps=7", "rank=2"])
-    assert by_name == by_file
-    assert by_name.optimiser.steps == 7
-    assert by_name.data.name == "demo"
-
-
-def test_every_recipe_of_the_template_holds(workspace: Workspace) -> None:
-    for name in requests.recipes(workspace):
-        assert requests.load_recipe(workspace, name, "demo").data.name == "demo"
-
-
-def test_a_recipe_that_is_not_there_is_told_with_the_nearest(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match=r"no recipe named lroa.*lora"):
-        requests.load_recipe(workspace, "lroa", "demo")
-    with pytest.raises(UsageError, match=r"There is no recipe none/such\.toml"):
-        requests.load_recipe(workspace, "none/such.toml", "demo")
-    with pytest.raises(UsageError, match="cannot be read"):
-        requests.load_recipe(workspace, "../", "demo")
-
-
-def test_all_faults_of_a_recipe_are_told_at_once(workspace: Workspace) -> None:
-    with pytest.raises(SettingsError) as caught:
-        requests.load_recipe(workspace, "lora", "demo", ["steps=0", "batch=-1", "precision=fp8"])
-    assert len(caught.value.faults) == 3
 
 
 # Jobs and their folders
@@ -134,7 +103,7 @@ def test_a_batch_that_is_asked_for_otherwise_is_refused_once_it_has_tiles(worksp
     ):
         begin(job)
     before = listing(workspace.root)
-    desert = requests.tiles_of(workspace, PromptSource(prompt="a desert"), 3, 42)
+    desert = sources.tiles_of(workspace, PromptSource(prompt="a desert"), 3, 42)
     settings = GenerateSettings(steps=9, sampler="euler")
     with pytest.raises(UsageError, match=r"prompt \(a river, now a desert\), count \(2, now 3\), sampler \(unset"):
         requests.generate_job(workspace, settings, desert, "tiles")
@@ -302,35 +271,6 @@ def test_wrong_requests_leave_the_workspace_as_it_was(workspace: Workspace) -> N
         with pytest.raises(UsageError):
             ask()
         assert listing(workspace.root) == before
-
-
-@pytest.mark.parametrize("count", [-1, requests.MOST_TILES + 1])
-def test_a_count_that_cannot_be_meant_is_refused(count: int, workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="tiles cannot be made"):
-        tiles(workspace, count)
-
-
-@pytest.mark.parametrize(
-    ("source", "told"),
-    [
-        (PromptSource(prompt="  "), "The prompt is empty"),
-        (PromptSource(prompt="{a|b"), "without its }"),
-        (PromptSource(prompts="land-cver"), "land-cover"),
-        (PromptSource(prompts="demo:hald-out"), "held-out"),
-        (PromptSource(plan="none.toml"), "There is no class plan none.toml"),
-        (PromptSource(plan="land-cover-388", negative="fog"), "has its own counts and negative prompts"),
-    ],
-)
-def test_prompts_that_lead_nowhere_are_told(source: PromptSource, told: str, workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match=told):
-        requests.tiles_of(workspace, source, 0, 42)
-
-
-def test_tiles_come_from_a_book_a_split_or_a_file(workspace: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a river\n\na {forest|town}\n")
-    assert len(requests.tiles_of(workspace, PromptSource(prompts=str(tmp_path / "prompts.txt")), 0, 1)) == 3
-    assert len(requests.tiles_of(workspace, PromptSource(prompts="demo:held-out"), 0, 1)) == 4
-    assert requests.tiles_of(workspace, PromptSource(prompts="land-cover"), 0, 1)
 
 
 def test_settings_on_disk_say_with_what_they_were_made(workspace: Workspace) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from studio import jobs
 from studio.errors import SettingsError, StudioError, UsageError
-from studio.requests import load_recipe
 from studio.runs import state_of
+from studio.sources import load_recipe
 from studio.sweeps import SweepRecord, open_sweep, plan_sweep, sweep_jobs, sweep_records
 from studio.workspace import Workspace
 from tests.studio.command_line import Say, speaker

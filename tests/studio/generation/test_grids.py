@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import files, requests
+from studio import files, requests, sources
 from studio.control import Control
 from studio.errors import UsageError
 from studio.events import Event, ImageSaved, Phase, Warned
@@ -153,7 +153,7 @@ def test_a_name_of_another_kind_of_work_is_not_taken_over(workspace: Workspace, 
         control.ask("stop")
 
     grid(workspace, tiny_flow, "mine", watch, x="steps=1,2")
-    source = requests.PromptSource(prompt="a river")
-    tiles = requests.tiles_of(workspace, source, 1, 1)
+    source = sources.PromptSource(prompt="a river")
+    tiles = sources.tiles_of(workspace, source, 1, 1)
     with pytest.raises(UsageError, match="The name mine is taken"):
         requests.generate_job(workspace, GenerateSettings(model=str(tiny_flow)), tiles, "mine")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from studio import config, requests
+from studio import config, requests, sources
 from studio.errors import SettingsError
 from studio.settings import D4, TrainSettings
 from studio.training.recipes import Amount, advice, amount, in_steps, native_size_px
@@ -90,8 +90,8 @@ class TestEpochs:
 
     def test_steps_that_were_asked_for_stand_above_a_recipes_epochs(self, made_workspace: Workspace) -> None:
         name = "remote-diffusion-2024"
-        assert requests.load_recipe(made_workspace, name, "set").optimiser.epochs == 5
-        told = requests.load_recipe(made_workspace, name, "set", ["steps=7"]).optimiser
+        assert sources.load_recipe(made_workspace, name, "set").optimiser.epochs == 5
+        told = sources.load_recipe(made_workspace, name, "set", ["steps=7"]).optimiser
         assert (told.steps, told.epochs) == (7, 0)
 
 
