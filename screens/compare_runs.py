@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from screens.watching import Watched
 from screens.widgets.job_table import Column, JobTable
 from screens.widgets.key_line import KeyLine
 from screens.widgets.words import Words
+from studio.config import flat
 from studio.display import shown_line
 from studio.events import Validated
 
@@ -45,7 +47,7 @@ class CompareRunsScreen(ModalScreen[None]):
 
     def __init__(self, jobs: Sequence[Watched]) -> None:
         super().__init__()
-        self._told = {job.path: flat(run_facts.settings_of(job.path).get("settings", {})) for job in jobs}
+        self._told = {job.path: compared_settings(job.path) for job in jobs}
         scales = {job.path: scale(self._told[job.path]) for job in jobs}
         self._groups = sorted(set(scales.values()))
         self._group = {path: self._groups.index(one) for path, one in scales.items()}
@@ -123,18 +125,10 @@ class CompareRunsScreen(ModalScreen[None]):
         self.dismiss()
 
 
-def flat(values: Mapping[str, Any], parents: str = "") -> dict[str, Any]:
-    """Nested settings by dotted path."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        path = f"{parents}{key}"
-        if path in LEFT_OUT:
-            continue
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{path}."))
-        else:
-            found[path] = value
-    return found
+def compared_settings(run: Path) -> dict[str, Any]:
+    """A run's settings by dotted path, but for those that say nothing of what it learns."""
+    settings = run_facts.settings_of(run).get("settings", {})
+    return flat({key: value for key, value in settings.items() if key not in LEFT_OUT})
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

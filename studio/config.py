@@ -92,6 +92,14 @@ def _in_words(fault: Any) -> str:
     return message[0].lower() + message[1:] + given
 
 
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested values by their dotted paths."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
+
+
 def merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values with others laid over them."""
     result = dict(values)

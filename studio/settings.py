@@ -186,6 +186,11 @@ class OptimiserSettings(Model):
     ema: float = Field(0.0, ge=0, lt=1)
     """Decay of the moving average of the weights that is used in the end; 0 keeps none."""
 
+    @property
+    def effective_batch(self) -> int:
+        """Pictures of one step, whatever memory allows at once."""
+        return self.batch * self.accumulation
+
     @model_validator(mode="after")
     def _fits(self) -> "OptimiserSettings":
         if self.name == "prodigy" and self.learning_rate < 0.1:

@@ -1,6 +1,6 @@
 """Whether unfinished work was begun as it is asked for now, and in what it differs; without torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ _MOST_NAMED = 4
 
 def differences(begun: BaseModel, asked: BaseModel, ignored: Sequence[str] = ()) -> list[str]:
     """Every setting that differs, with both its values."""
-    old, new = _flat(begun.model_dump(mode="json")), _flat(asked.model_dump(mode="json"))
+    old, new = config.flat(begun.model_dump(mode="json")), config.flat(asked.model_dump(mode="json"))
     keys = [key for key in {**old, **new} if key not in ignored and old.get(key) != new.get(key)]
     return [_difference(key, old.get(key), new.get(key)) for key in keys]
 
@@ -74,14 +74,6 @@ def _difference(name: str, old: Any, new: Any) -> str:
 
 def _in_words(value: Any) -> str:
     return "unset" if value in (None, "", []) else shown_line(value, 40)
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted paths."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
-    return flat
 
 
 def _without_step(name: str) -> tuple[str, str]:

@@ -100,7 +100,7 @@ def facts(origin: Origin) -> dict[str, str]:
     settings, optimiser = origin.settings, origin.settings.optimiser
     losses = [one.loss for one in origin.state.validations if one.step <= origin.step]
     method = {name: one for name, one in settings.method.model_dump(mode="json").items() if one}
-    effective = optimiser.batch * optimiser.accumulation
+    effective = optimiser.effective_batch
     rate = f"{optimiser.learning_rate:g}, {optimiser.schedule}"
     return {
         "base model": origin.base,

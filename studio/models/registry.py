@@ -114,7 +114,7 @@ def resolve(workspace: Workspace, name: str, loras: Sequence[str] = ()) -> Model
     Args:
         loras: laid over it for this time, each FILE[:STRENGTH] or RUN[@STEP][:STRENGTH].
         name: starter, RUN, RUN@STEP, a folder in diffusers layout, FILE.safetensors, or OWNER/NAME[@REVISION] of the
-            hub. The last two are opened once and then kept in the workspace; see `studio.requests.fetch_model`.
+            hub. The last two are opened once and then kept in the workspace; see `studio.fetching.fetch_model`.
 
     Raises:
         NotFetched: it is of the hub, or a file, and was not fetched yet.

@@ -49,7 +49,7 @@ class Autoencoding:
         drawn = draws(
             self.settings.seed,
             step,
-            self.settings.optimiser.batch * self.settings.optimiser.accumulation,
+            self.settings.optimiser.effective_batch,
             self.training.caption_counts,
             len(orientations),
             0.0,

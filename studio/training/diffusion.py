@@ -67,10 +67,6 @@ class Diffusion:
         # Models of SDXL's kind are told how large a picture was and where it was cropped.
         self._is_told_frames = self.model.unet.config.addition_embed_type == "text_time"
 
-    @property
-    def effective_batch(self) -> int:
-        return self.settings.optimiser.batch * self.settings.optimiser.accumulation
-
     def draws(self, step: int) -> list[Draw]:
         """The pictures of one optimiser step, all its forward passes together."""
         seed, data = self.settings.seed, self.settings.data
@@ -82,7 +78,7 @@ class Diffusion:
         chosen = draws(
             seed,
             step,
-            self.effective_batch,
+            self.settings.optimiser.effective_batch,
             self.training.caption_counts,
             len(allowed),
             data.caption_dropout,
@@ -99,7 +95,8 @@ class Diffusion:
         """
         self._warn_of_directions()
         orientations = [D4.index(one) for one in self.settings.data.orientations]
-        self.encodings.check_room(self.training, self.settings.optimiser.steps * self.effective_batch, orientations)
+        optimiser = self.settings.optimiser
+        self.encodings.check_room(self.training, optimiser.steps * optimiser.effective_batch, orientations)
         whole = [(index, 0) for index in range(len(self.measured))]
         encodings = self.encodings
         return (

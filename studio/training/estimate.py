@@ -70,7 +70,7 @@ def estimate(workspace: Workspace, settings: TrainSettings, device: str) -> Esti
         return None
     found = amount(workspace, settings)
     optimiser = settings.optimiser
-    effective = optimiser.batch * optimiser.accumulation
+    effective = optimiser.effective_batch
     needs = needed(parts, settings, device)
     free, total = memory_of(device)
     # On a CPU the batch itself, since larger ones gain nothing there.
@@ -197,5 +197,5 @@ def _rate_of_run(workspace: Workspace, run: Path, like: TrainSettings, device: s
         parts = _parts(resolve(workspace, settings.base))
     except (UsageError, KeyError):
         return 0.0
-    effective = settings.optimiser.batch * settings.optimiser.accumulation
+    effective = settings.optimiser.effective_batch
     return step_flops(parts["unet"], settings, cells(parts["vae"], settings)) * effective / state.seconds_per_step

@@ -56,7 +56,7 @@ class Looks:
         optimiser = self._settings.optimiser
         if step < first + _TIMED_STEPS or step == optimiser.steps:
             return
-        effective = optimiser.batch * optimiser.accumulation
+        effective = optimiser.effective_batch
         pictures = amount(self._context.workspace, self._settings).training
         self._emit(
             Planned(

@@ -63,7 +63,7 @@ def in_steps(workspace: Workspace, settings: TrainSettings) -> TrainSettings:
     if not optimiser.epochs:
         return settings
     training = amount(workspace, settings).training
-    steps = max(ceil(optimiser.epochs * training / (optimiser.batch * optimiser.accumulation)), 1)
+    steps = max(ceil(optimiser.epochs * training / optimiser.effective_batch), 1)
     return settings.model_copy(update={"optimiser": optimiser.model_copy(update={"steps": steps})})
 
 
@@ -76,7 +76,7 @@ def advice(settings: TrainSettings, found: Amount, native_px: int | None) -> lis
     said = []
     method, optimiser = settings.method, settings.optimiser
     learns_text = not isinstance(method, AutoencoderMethod | ScenesMethod)
-    effective = optimiser.batch * optimiser.accumulation
+    effective = optimiser.effective_batch
     epochs = optimiser.steps * effective / max(found.training, 1)
     most_steps = max(ceil(MOST_EPOCHS * found.training / effective), 1)
     fewest = FEW_PICTURES.get(method.name, 0)

@@ -50,7 +50,7 @@ class SceneNaming:
         """Cross-entropy with smoothed labels over turned, cropped and tinted pictures."""
         chosen = self.draws(step)[rows.start : rows.stop]
         generator = noise_generator(self.settings.seed, step)
-        chances = torch.rand(self.effective, 5, generator=generator)[rows.start : rows.stop]
+        chances = torch.rand(self.settings.optimiser.effective_batch, 5, generator=generator)[rows.start : rows.stop]
         pictures = varied(torch.stack([self._pixels(draw) for draw in chosen]), chances).to(self.device)
         labels = self._labels(self.training, [draw.picture for draw in chosen])
         scores = self._scores(pictures)
@@ -93,14 +93,10 @@ class SceneNaming:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    @property
-    def effective(self) -> int:
-        return self.settings.optimiser.batch * self.settings.optimiser.accumulation
-
     def draws(self, step: int) -> list[Draw]:
-        data = self.settings.data
+        data, effective = self.settings.data, self.settings.optimiser.effective_batch
         counts = self.training.caption_counts
-        chosen = draws(self.settings.seed, step, self.effective, counts, len(data.orientations), 0.0, 0.0)
+        chosen = draws(self.settings.seed, step, effective, counts, len(data.orientations), 0.0, 0.0)
         return [Draw(one.picture, D4.index(data.orientations[one.orientation]), one.caption) for one in chosen]
 
     def _pixels(self, draw: Draw) -> Tensor:

@@ -44,10 +44,6 @@ class Stepping:
     micro_batch: int
     """Pictures of this process's rows that go through the network at once."""
 
-    @property
-    def effective(self) -> int:
-        return self.settings.batch * self.settings.accumulation
-
     def take(self, step: int) -> Taken:
         """Take a step, with the same effective batch however little memory there is.
 
@@ -82,11 +78,11 @@ class Stepping:
     def _tried(self, step: int) -> tuple[float, bool]:
         """This process's share of the step's mean loss, and whether memory ran out before its gradients were there."""
         losses = []
-        rows = self.team.own(range(self.effective))
+        rows = self.team.own(range(self.settings.effective_batch))
         try:
             for start in range(0, len(rows), self.micro_batch):
                 some = rows[start : start + self.micro_batch]
-                part = self.task.loss(step, some) * (len(some) / self.effective)
+                part = self.task.loss(step, some) * (len(some) / self.settings.effective_batch)
                 self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
                 losses.append(part.detach())
             return float(torch.stack(losses).sum()), False
@@ -103,7 +99,7 @@ class Stepping:
         self.emit(
             Warned(
                 f"Memory ran out at step {step + 1}: going on with {self.micro_batch} pictures at once.",
-                f"The effective batch stays {self.effective}.",
+                f"The effective batch stays {self.settings.effective_batch}.",
             )
         )
 

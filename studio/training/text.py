@@ -101,8 +101,8 @@ class Reading:
 
     def draws(self, step: int) -> list[Draw]:
         data, optimiser = self.settings.data, self.settings.optimiser
-        count = optimiser.batch * optimiser.accumulation
-        return draws(self.settings.seed, step, count, self.training.caption_counts, 1, 0.0, data.class_captions)
+        counts = self.training.caption_counts
+        return draws(self.settings.seed, step, optimiser.effective_batch, counts, 1, 0.0, data.class_captions)
 
     def _error(self, captions: list[str], seen: Tensor, labels: Tensor) -> Tensor:
         device = self.model.device

@@ -94,7 +94,8 @@ def train(context: Context, team: Team = ALONE) -> Done:
     restore(parameters, task.buffers, optimiser, average, tensors)
     del tensors
     team.share(list(parameters.values()))
-    rows = team.own(range(optimiser_settings.batch * optimiser_settings.accumulation))
+    effective = optimiser_settings.effective_batch
+    rows = team.own(range(effective))
     scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=optimiser_settings.precision == "fp16")
     if state.get("scaler"):
         scaler.load_state_dict(state["scaler"])
@@ -155,7 +156,7 @@ def train(context: Context, team: Team = ALONE) -> Done:
             average.update(parameters, step)
         done = step + 1
         seconds = time.monotonic() - began
-        emit(StepDone(done, taken.loss, taken.learning_rate, taken.gradient_norm, stepping.effective, seconds))
+        emit(StepDone(done, taken.loss, taken.learning_rate, taken.gradient_norm, effective, seconds))
         looks.timed(first, done, seconds, stepping.micro_batch)
 
         # ---- look, show, keep
