@@ -26,12 +26,13 @@ from studio.settings import TrainSettings
 
 if TYPE_CHECKING:
     from screens.shell import StudioApp
+    from studio.sweeps import Sweep
 
 # Seconds after the last key before the recipe is read, and before the run is estimated.
 REST_SECONDS = 0.3
 VARY_HINT = (
-    "A sweep: rank=4,16 learning_rate=1e-4,3e-4 trains every combination from the same seed, one after the other. "
-    "The same name and settings go on with one."
+    "A sweep: rank=4,16 learning_rate=1e-4,3e-4 trains every combination from one seed. The same name and settings "
+    "go on with it."
 )
 
 
@@ -199,22 +200,25 @@ class NewRunScreen(FormScreen):
 
     def _of_sweep(self, settings: TrainSettings, vary: tuple[str, ...]) -> str:
         """How many runs are to come, of each of which the rest is said."""
-        from studio.sweeps import SweepRecord, plan_sweep
-
         if not vary:
             return ""
         try:
-            arms = plan_sweep(self._owner.workspace, SweepRecord(vary=vary, settings=settings)).arms
+            arms = self._planned(settings, vary).arms
         except StudioError as error:
             return f"! {wording.error_text(error)}\n"
         return f"{wording.count(len(arms), 'run')}, of which each is to take:\n"
 
+    def _planned(self, settings: TrainSettings, vary: tuple[str, ...], recipe: str = "", name: str = "") -> Sweep:
+        from studio.sweeps import SweepRecord, plan_sweep
+
+        record = SweepRecord(recipe=recipe, vary=vary, settings=settings)
+        return plan_sweep(self._owner.workspace, record, name)
+
     def _sweep(self, settings: TrainSettings, name: str) -> None:
-        from studio.sweeps import SweepRecord, plan_sweep, sweep_jobs
+        from studio.sweeps import sweep_jobs
 
         app = self._owner
-        record = SweepRecord(recipe=self._recipe_written, vary=self._vary, settings=settings)
-        sweep = plan_sweep(app.workspace, record, name)
+        sweep = self._planned(settings, self._vary, self._recipe_written, name)
         app.start_series(sweep_jobs(app.workspace, sweep, app.session.device), goes_on=True)
         app.run_in_view = None
         runs = wording.count(len(sweep.arms), "run")
